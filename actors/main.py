@@ -1,0 +1,54 @@
+"""What `relay worker` runs: the broker, its middleware in order, and the actors."""
+
+from __future__ import annotations
+
+import sys
+from uuid import UUID
+
+import dramatiq
+
+from actors.middleware.retry import SafeRetries
+from actors.process import Loop, Process
+from relay.delivery.lanes import Lane
+from relay.delivery.live import Dispatched
+from relay.queue import QUEUES, worker_broker
+from relay.settings import SettingsError, read_settings
+
+try:
+    _settings = read_settings()
+except SettingsError as error:
+    sys.exit(f"{error}")
+
+process = Process(_settings)
+broker = worker_broker(
+    _settings.redis_url,
+    pool_size=_settings.redis_pool_size,
+    middleware=[SafeRetries(), Loop(), process],
+)
+dramatiq.set_broker(broker)
+
+
+@dramatiq.actor(queue_name=QUEUES["fan_out"])
+async def fan_out(shards: list[int]) -> None:
+    """Turn the events of these outbox shards into deliveries."""
+    await process.relay.drain_outbox(shards)
+
+
+async def _deliver(ids: list[str], fences: list[int]) -> None:
+    await process.relay.deliverer.deliver([Dispatched(UUID(id), fence) for id, fence in zip(ids, fences, strict=True)])
+
+
+for _tier in ("high", "normal", "low"):
+    dramatiq.actor(actor_name=f"deliver_{_tier}", queue_name=QUEUES[f"deliver_{_tier}"])(_deliver)
+
+
+@dramatiq.actor(queue_name=QUEUES["lane"])
+async def lane(endpoint: str, key: str, fence: int) -> None:
+    """Hold this lane until it is empty, gated, or its time is over."""
+    await process.relay.holder.hold(Lane(UUID(endpoint), key, fence))
+
+
+@dramatiq.actor(queue_name=QUEUES["dead_letter"])
+async def dead_letter(ids: list[str]) -> None:
+    """Tell of deliveries that died."""
+    process.relay.tell_of_dead([UUID(id) for id in ids])

@@ -1,0 +1,94 @@
+"""The worker process: one event loop that everything of Relay runs on, begun and ended with Dramatiq's worker."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+import uvloop
+from dramatiq import Broker, Middleware
+from dramatiq import Worker as DramatiqWorker
+from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
+from dramatiq.logging import get_logger
+from dramatiq.middleware import AsyncIO
+
+from actors.pages import Pages
+from relay import log
+from relay.processes import end_with_parent
+from relay.queue import RelayBroker
+from relay.runtime import Worker
+from relay.settings import Settings
+
+_LOOK_S = 1.0
+
+
+class Loop(AsyncIO):
+    """Dramatiq's event loop thread on uvloop."""
+
+    def before_worker_boot(self, broker: Broker, worker: DramatiqWorker) -> None:
+        """Start the loop."""
+        thread = EventLoopThread(get_logger(__name__), interrupt_check_ival=_LOOK_S)
+        thread.loop.close()
+        thread.loop = uvloop.new_event_loop()
+        thread.daemon = True
+        thread.start(timeout=5.0)
+        set_event_loop_thread(thread)
+
+
+class Process(Middleware):
+    """Builds Relay's worker on the loop before the first message, and ends it after the last."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._relay: Worker | None = None
+        self._pages: Pages | None = None
+
+    @property
+    def relay(self) -> Worker:
+        """Relay's worker; there between boot and shutdown."""
+        assert self._relay is not None
+        return self._relay
+
+    def after_process_boot(self, broker: Broker) -> None:
+        """End with the master, however it dies: an orphan would go on sending unseen."""
+        log.configure(self._settings)
+        end_with_parent(signal.SIGTERM)
+
+    def before_worker_boot(self, broker: Broker, worker: DramatiqWorker) -> None:
+        """Build and start."""
+        assert isinstance(broker, RelayBroker)
+        loop = _thread().loop
+        _run(self._start())
+        clock = self.relay.clock
+        broker.on_clock = lambda: loop.call_soon_threadsafe(clock.wake)
+
+    async def _start(self) -> None:
+        self._relay = Worker(self._settings)
+        self._pages = Pages(self._relay)
+        await self._pages.open()
+        await self._relay.start()
+
+    def before_worker_shutdown(self, broker: Broker, worker: DramatiqWorker) -> None:
+        """Send nothing new."""
+        _run(self.relay.begin_stop())
+
+    def after_worker_shutdown(self, broker: Broker, worker: DramatiqWorker) -> None:
+        """Finish, record, give back."""
+        _run(self._stop())
+
+    async def _stop(self) -> None:
+        if self._pages is not None:
+            await self._pages.close()
+        await self.relay.stop()
+
+
+def _thread() -> EventLoopThread:
+    thread = get_event_loop_thread()
+    assert thread is not None
+    return thread
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run_coroutine_threadsafe(work, _thread().loop).result()

@@ -1,0 +1,113 @@
+"""The web process's application: `api.app:app` for gunicorn, `create_app` for whoever has settings."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+from uuid import uuid4
+
+import falcon
+import falcon.asgi
+import msgspec
+from falcon.asgi import Request, Response
+
+from api.auth import Everybody, Keys
+from api.errors import MethodNotAllowed, graphql_extensions, headers_of, rest_body, shown, status_of
+from api.graphql.view import GraphQLResource
+from api.health import HealthResource, MetricsResource
+from api.intake import IntakeResource
+from api.playground import add_routes as add_playground
+from api.sending import Sending
+from relay.errors import Invalid, NotFound, RelayError
+from relay.runtime import Web
+from relay.settings import Settings, read_settings
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def create_app(settings: Settings) -> falcon.asgi.App[Request, Response]:
+    """Build the application; it opens and closes what it needs with the server's lifespan."""
+    web = Web(settings)
+    app = falcon.asgi.App(middleware=[_Lifespan(web), _RequestIds()])
+    app.req_options.strip_url_path_trailing_slash = True
+    app.add_error_handler(Exception, _render_error)
+    app.add_error_handler(falcon.HTTPError, _render_error)
+    callers = Keys(web.db) if settings.auth_enabled else Everybody(web.db, web.vault)
+    sending = Sending(web)
+    graphql = GraphQLResource(web, callers=callers, sending=sending)
+    app.add_route("/graphql", graphql)
+    app.add_route("/graphql/schema", graphql, suffix="schema")
+    intake = IntakeResource(web, callers=callers, sending=sending)
+    app.add_route("/api/v1/events", intake)
+    app.add_route("/api/v1/events/batch", intake, suffix="batch")
+    health = HealthResource(web)
+    app.add_route("/health/live", health, suffix="live")
+    app.add_route("/health/ready", health, suffix="ready")
+    if settings.metrics_provider == "prometheus":
+        app.add_route("/metrics", MetricsResource(callers=callers))
+    add_playground(app, settings)
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    """Build `app` when a server asks for it, so that importing this module needs no settings."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()["app"] = app = create_app(read_settings())
+    return app
+
+
+class _Opened(Protocol):
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class _Lifespan:
+    """Opens the process's parts before the first request and closes them after the last."""
+
+    def __init__(self, parts: _Opened) -> None:
+        self._parts = parts
+
+    async def process_startup(self, _scope: object, _event: object) -> None:
+        await self._parts.open()
+
+    async def process_shutdown(self, _scope: object, _event: object) -> None:
+        await self._parts.close()
+
+
+class _RequestIds:
+    """Gives each request an id, the caller's own if it sent one, and sends it back."""
+
+    async def process_request(self, req: Request, resp: Response) -> None:
+        given = req.get_header("X-Request-Id")
+        request_id = given if given and _REQUEST_ID.fullmatch(given) else uuid4().hex
+        req.context.request_id = request_id
+        resp.set_header("X-Request-Id", request_id)
+
+
+async def _render_error(req: Request, resp: Response, error: Exception, _params: object) -> None:
+    """Render any exception that ended a request before it had an answer."""
+    request_id: str = req.context.request_id
+    cause = shown(_translated(error), request_id=request_id)
+    resp.status = error.status if isinstance(error, falcon.HTTPError) else status_of(cause)
+    resp.content_type = "application/json"
+    resp.set_headers(headers_of(cause))
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        resp.set_headers(error.headers or {})
+    if req.path == "/graphql":
+        answer: dict[str, Any] = {"message": cause.message, "extensions": graphql_extensions(cause, request_id=request_id)}
+        resp.data = msgspec.json.encode({"errors": [answer]})
+    else:
+        resp.data = msgspec.json.encode({"error": rest_body(cause)})
+
+
+def _translated(error: Exception) -> Exception:
+    """Falcon's own errors in Relay's words."""
+    if isinstance(error, falcon.HTTPNotFound):
+        return NotFound("There is nothing at this address.")
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        allowed = (error.headers or {}).get("Allow", "") if isinstance(error.headers, dict) else ""
+        return MethodNotAllowed(f"This address takes {allowed or 'other methods'} only.")
+    if isinstance(error, falcon.HTTPError) and not isinstance(error, RelayError):
+        return Invalid(error.title or "The request is not understood.")
+    return error

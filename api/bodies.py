@@ -1,0 +1,49 @@
+"""Request bodies: read up to the limit, and split into JSON members without changing a byte of them."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from falcon.asgi import Request
+
+from relay.errors import Invalid, TooLarge
+
+T = TypeVar("T")
+_CHUNK = 1 << 16
+
+
+async def read_body(req: Request, *, limit: int) -> bytes:
+    """Return the body; TooLarge as soon as it is known to be over `limit` bytes."""
+    length = req.content_length
+    if length is not None:
+        if length > limit:
+            raise _too_large(limit)
+        return await req.stream.read()
+    parts: list[bytes] = []
+    size = 0
+    while chunk := await req.stream.read(_CHUNK):
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request is over the limit of {limit} bytes (MAX_REQUEST_BYTES).")
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Decode JSON; Invalid with a sentence when it is malformed, too deep, or of another shape."""
+    try:
+        body.decode()
+        return decoder.decode(body)
+    except UnicodeDecodeError as cause:
+        raise Invalid("The request body must be JSON in UTF-8.") from cause
+    except RecursionError as cause:
+        raise Invalid("The request body must be JSON that is nested less deeply.") from cause
+    except msgspec.ValidationError as cause:
+        raise Invalid(f"The request body has another shape: {cause}") from cause
+    except msgspec.DecodeError as cause:
+        raise Invalid(f"The request body must be JSON: {cause}") from cause

@@ -1,0 +1,1 @@
+"""GraphQL: Strawberry's types on a view of our own."""

@@ -1,0 +1,42 @@
+"""What the resolvers of one request share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from uuid import UUID
+
+from strawberry.types import Info
+
+from api.auth import Caller
+from api.graphql.loaders import Loaders
+from api.sending import Sending
+from relay.db import Database
+from relay.runtime import Web
+
+
+class Context:
+    """One GraphQL request: who asks, the process's parts, and loaders that gather single look-ups into batches."""
+
+    def __init__(self, *, web: Web, sending: Sending, caller: Caller, request_id: str) -> None:
+        self.web = web
+        self.sending = sending
+        self.caller = caller
+        self.request_id = request_id
+
+    @property
+    def tenant_id(self) -> UUID:
+        """The client whose data the request sees."""
+        return self.caller.tenant_id
+
+    @property
+    def db(self) -> Database:
+        """Postgres."""
+        return self.web.db
+
+    @cached_property
+    def loaders(self) -> Loaders:
+        """The request's loaders."""
+        return Loaders(self.db, self.tenant_id)
+
+
+RelayInfo = Info[Context, None]

@@ -1,0 +1,31 @@
+"""`@needs`: the scope a root field asks for. It stands in the schema, and the view checks it before anything runs."""
+
+from __future__ import annotations
+
+import strawberry
+from graphql import GraphQLField
+from strawberry.schema_directive import Location
+from strawberry.types.field import StrawberryField
+
+from relay.tenancy.scopes import Scope
+
+ScopeEnum = strawberry.enum(Scope, description="What an API key may do.")
+
+
+@strawberry.schema_directive(
+    locations=[Location.FIELD_DEFINITION],
+    name="needs",
+    description="The scope a key needs. A root field without it fails the test suite.",
+)
+class Needs:
+    """A field's scope, as a schema directive."""
+
+    scope: Scope
+
+
+def scope_of(field: GraphQLField) -> Scope | None:
+    """The scope that a field of the built schema asks for."""
+    definition = field.extensions.get("strawberry-definition")
+    if not isinstance(definition, StrawberryField):
+        return None
+    return next((directive.scope for directive in definition.directives if isinstance(directive, Needs)), None)

@@ -1,0 +1,232 @@
+"""The three nouns that lead to one another: events, their deliveries, and the endpoints these go to."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+import msgspec
+import strawberry
+
+from api.graphql import enums  # noqa: F401 - registers them
+from api.graphql.attempts import DeliveryAttempt, attempt_node
+from api.graphql.context import RelayInfo
+from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.scalars import Json
+from api.graphql.stats import EndpointStats, endpoint_stats
+from api.sending import Sent
+from relay import paging
+from relay.catalog import endpoints
+from relay.catalog.endpoints import EndpointStatus
+from relay.delivery import deliveries
+from relay.delivery.deliveries import DeliveryStatus
+from relay.delivery.outcomes import Reason
+from relay.intake import events
+from relay.intake.accept import NewEvent
+from relay.intake.events import EventStatus, Progress
+from relay.intake.specs import DEFAULT_MAX_ATTEMPTS, is_json
+
+_NEW = Progress(status=EventStatus.QUEUED, attempts=0, delivered_at=None)
+
+
+@strawberry.type(description="What a producer sent. It never changes; only erasure empties it.")
+class Event:
+    """An event, with what became of it on demand."""
+
+    id: strawberry.ID
+    event_type: str | None
+    payload: Json | None = strawberry.field(
+        description="Null after erasure. Not JSON (contentType): a base64 string."
+    )
+    content_type: str
+    headers: Json | None
+    priority: int
+    idempotency_key: str | None
+    subject: str | None = strawberry.field(description="CloudEvents subject: whom it is about.")
+    created_at: datetime
+    scheduled_at: datetime | None = strawberry.field(
+        description="When it was or will be fanned out, if a time was asked for."
+    )
+    key: strawberry.Private[UUID]
+    endpoint_id: strawberry.Private[UUID | None]
+    own_max_attempts: strawberry.Private[int | None]
+    #: Set for what was accepted a moment ago: nothing can have become of it.
+    known_progress: strawberry.Private[Progress | None]
+
+    @strawberry.field
+    async def status(self, info: RelayInfo) -> EventStatus:
+        """What has become of it."""
+        return (await self._progress(info)).status
+
+    @strawberry.field(description="The newest first; more by deliveries(filter: {eventId}).")
+    async def deliveries(self, info: RelayInfo, first: int | None = 50) -> list[Delivery]:
+        """Its newest deliveries."""
+        size = paging.check_first(50 if first is None else first)
+        found = await info.context.loaders.deliveries_of_events(size).load(self.key)
+        return [delivery_node(record) for record in found or ()]
+
+    @strawberry.field(description="Set on events sent by createEvent.")
+    async def destination(self, info: RelayInfo) -> str | None:
+        """The one URL it is for."""
+        endpoint = await self._own_endpoint(info)
+        return endpoint.url if endpoint else None
+
+    @strawberry.field(description="All attempts of all its deliveries.")
+    async def attempts(self, info: RelayInfo) -> int:
+        """How many requests were made for it."""
+        return (await self._progress(info)).attempts
+
+    @strawberry.field(description="Of its one delivery; null for a fan-out.")
+    async def max_attempts(self, info: RelayInfo) -> int | None:
+        """How many requests are made for it at most."""
+        endpoint = await self._own_endpoint(info)
+        return _max_attempts(self.own_max_attempts, endpoint) if endpoint else None
+
+    @strawberry.field(description="When the last of its deliveries arrived; null until status is DELIVERED.")
+    async def delivered_at(self, info: RelayInfo) -> datetime | None:
+        """When all had it."""
+        return (await self._progress(info)).delivered_at
+
+    @strawberry.field(description="The newest 100 of all its deliveries, in order of time.")
+    async def delivery_attempts(self, info: RelayInfo) -> list[DeliveryAttempt]:
+        """The requests made for it."""
+        found = await info.context.loaders.event_attempts.load(self.key)
+        return [attempt_node(attempt) for attempt in found or ()]
+
+    async def _progress(self, info: RelayInfo) -> Progress:
+        return self.known_progress or await info.context.loaders.progress.load(self.key) or _NEW
+
+    async def _own_endpoint(self, info: RelayInfo) -> endpoints.Endpoint | None:
+        """The hidden endpoint of a createEvent's URL."""
+        if self.endpoint_id is None:
+            return None
+        endpoint = await info.context.loaders.endpoints.load(self.endpoint_id)
+        return endpoint if endpoint and endpoint.kind == "adhoc" else None
+
+
+@strawberry.type(description="One event on its way to one endpoint.")
+class Delivery:
+    """A delivery, live or final."""
+
+    id: strawberry.ID
+    status: DeliveryStatus
+    attempts: int
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+    reason: Reason | None = strawberry.field(description="Why it waits, died or was cancelled.")
+    created_at: datetime
+    record: strawberry.Private[deliveries.Delivery]
+
+    @strawberry.field
+    async def event(self, info: RelayInfo) -> Event:
+        """What is delivered."""
+        return event_node(await self._event(info))
+
+    @strawberry.field(description="Null for createEvent, and when the endpoint is gone for good.")
+    async def endpoint(self, info: RelayInfo) -> Endpoint | None:
+        """Where it goes."""
+        record = await info.context.loaders.endpoints.load(self.record.endpoint_id)
+        return shown_endpoint(record)
+
+    @strawberry.field
+    async def destination(self, info: RelayInfo) -> str:
+        """The URL it goes to."""
+        endpoint = await info.context.loaders.endpoints.load(self.record.endpoint_id)
+        return endpoint.url if endpoint else ""
+
+    @strawberry.field(description="maxRetries + 1, as it counts now.")
+    async def max_attempts(self, info: RelayInfo) -> int:
+        """How many requests are made for it at most."""
+        loaders = info.context.loaders
+        event = await loaders.events.load(self.record.event_id)
+        endpoint = await loaders.endpoints.load(self.record.endpoint_id)
+        return _max_attempts(event.max_attempts if event else None, endpoint)
+
+    @strawberry.field
+    async def delivery_attempts(self, info: RelayInfo) -> list[DeliveryAttempt]:
+        """The requests made for it, in order."""
+        found = await info.context.loaders.attempts.load(self.record.id)
+        return [attempt_node(attempt) for attempt in found or ()]
+
+    @strawberry.field
+    async def priority(self, info: RelayInfo) -> int:
+        """The event's priority."""
+        return (await self._event(info)).priority
+
+    async def _event(self, info: RelayInfo) -> events.Event:
+        record = await info.context.loaders.events.load(self.record.event_id)
+        if record is None:
+            raise LookupError(f"delivery {self.id} without its event")
+        return record
+
+
+@strawberry.type
+class Endpoint:
+    """An endpoint: a URL with its subscription and delivery policy."""
+
+    id: strawberry.ID
+    url: str
+    description: str | None
+    event_types: list[str]
+    status: EndpointStatus
+    max_retries: int
+    retry_backoff_ms: int = strawberry.field(
+        description="Used when retrySchedule is null: retryBackoffMs * retryBackoffMult^(n-1), at most retryBackoffMax."
+    )
+    retry_backoff_max: int
+    retry_backoff_mult: float
+    retry_schedule: list[int] | None = strawberry.field(
+        description="Delays in ms before retry 1, 2, ...; the last repeats. Setting a backoff field clears it."
+    )
+    timeout_ms: int = strawberry.field(description="100..120 000, from connect to the last byte.")
+    max_concurrency: int
+    custom_headers: Json | None
+    created_at: datetime
+    updated_at: datetime
+    key: strawberry.Private[UUID]
+
+    @strawberry.field
+    async def stats(self, info: RelayInfo, last_hours: int | None = 24) -> EndpointStats:
+        """What happened there lately."""
+        return await endpoint_stats(info, self.key, hours=24 if last_hours is None else last_hours)
+
+    @strawberry.field
+    async def deliveries(
+        self, info: RelayInfo, status: DeliveryStatus | None = None, first: int | None = 20, after: str | None = None
+    ) -> Connection[Delivery]:
+        """Its deliveries, newest first."""
+        filter = deliveries.DeliveryFilter(endpoint_id=self.key, status=status)
+        return await delivery_page(info, filter, first=first, after=after)
+
+
+def event_node(record: events.Event, *, progress: Progress | None = None) -> Event:
+    """Show a stored event."""
+    return Event(
+        id=strawberry.ID(str(record.id)),
+        event_type=record.type,
+        payload=_shown_payload(record.payload, record.content_type),
+        content_type=record.content_type,
+        headers=None if record.headers is None else Json(record.headers),
+        priority=record.priority,
+        idempotency_key=record.idempotency_key,
+        subject=record.subject,
+        created_at=record.created_at,
+        scheduled_at=record.scheduled_at,
+        key=record.id,
+        endpoint_id=record.endpoint_id,
+        own_max_attempts=record.max_attempts,
+        known_progress=progress,
+    )
+
+
+async def sent_event_node(info: RelayInfo, sent: Sent) -> Event:
+    """Show an event that was just accepted, without reading it back; a known key's first event is read."""
+    receipt = sent.accepted
+    if receipt.duplicate:
+        record = await info.context.loaders.events.load(receipt.id)
+        if record is None:
+            raise LookupError(f"event {receipt.id} of a known key is gone")
+        return event_node(record)
+    return event_node(_as_stored(sent.event, receipt), progress=_NEW)

@@ -1,0 +1,69 @@
+"""Connections (GraphQL Cursor Connections): a page of a list, with the shortcut `nodes` and a count for who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+from uuid import UUID
+
+import strawberry
+
+from relay import paging
+
+T = TypeVar("T")
+Counter = Callable[[], Awaitable[int | None]]
+
+
+@strawberry.type
+class PageInfo:
+    """Whether there is more, and the cursors of the first and last item."""
+
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
+    end_cursor: str | None
+
+
+@strawberry.type
+class Edge(Generic[T]):
+    """One item and the cursor behind it."""
+
+    node: T
+    cursor: str
+
+
+@strawberry.type
+class Connection(Generic[T]):
+    """One page of a list, newest first."""
+
+    edges: list[Edge[T]]
+    nodes: list[T]
+    page_info: PageInfo
+    counter: strawberry.Private[Counter]
+
+    @strawberry.field(description="Exact up to 10 000, null beyond; worked out only when asked for.")
+    async def total_count(self) -> int | None:
+        """Count the whole list."""
+        return await self.counter()
+
+
+def connect(page: paging.Page[T], *, ids: Sequence[UUID], counter: Counter) -> Connection[T]:
+    """Make a connection of a page of nodes whose ids are given in the same order."""
+    edges = [Edge(node=node, cursor=paging.encode_cursor(id)) for node, id in zip(page.items, ids, strict=True)]
+    return Connection(
+        edges=edges,
+        nodes=page.items,
+        page_info=PageInfo(
+            has_next_page=page.has_next,
+            has_previous_page=page.has_previous,
+            start_cursor=edges[0].cursor if edges else None,
+            end_cursor=edges[-1].cursor if edges else None,
+        ),
+        counter=counter,
+    )
+
+
+def first_and_after(first: int | None, after: str | None, *, default: int = 20) -> tuple[int, UUID | None]:
+    """Check a list's arguments; Invalid outside 1..100 and for a cursor that no page gave."""
+    size = paging.check_first(default if first is None else first)
+    return size, None if after is None else paging.decode_cursor(after)

@@ -1,0 +1,132 @@
+"""POST /graphql: from bytes to an operation, and from its result to bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from falcon.asgi import Request, Response
+from graphql import ExecutionResult, GraphQLError
+from graphql.execution import execute
+
+from api.auth import Authenticator, Caller
+from api.bodies import decode, read_body
+from api.errors import graphql_extensions, shown
+from api.graphql.context import Context
+from api.graphql.documents import Documents, Operation, Rejected
+from api.graphql.places import field_of
+from api.graphql.schema import core_schema, sdl
+from api.graphql.variables import read_variables, refusals
+from api.sending import Sending
+from relay.errors import Invalid, RelayError, Unauthenticated
+from relay.runtime import Web
+from relay.tenancy.scopes import Scope
+
+
+class GraphQLRequest(msgspec.Struct):
+    """The body of a request; `variables` stays as it came until their types are known."""
+
+    query: str
+    variables: msgspec.Raw | None = None
+    operationName: str | None = None  # noqa: N815 - the name that GraphQL over HTTP fixes
+
+
+_request = msgspec.json.Decoder(GraphQLRequest)
+
+
+class GraphQLResource:
+    """Executes GraphQL operations and shows the schema."""
+
+    def __init__(self, web: Web, *, callers: Authenticator, sending: Sending) -> None:
+        self._web = web
+        self._callers = callers
+        self._sending = sending
+        self._documents = Documents(core_schema)
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """Execute the operation of the body. When it ends before a field ran, the HTTP status says so too; else 200."""
+        resp.content_type = "application/json"
+        try:
+            result = await self._answer(req)
+        except Rejected as rejected:
+            resp.status = 400
+            resp.data = msgspec.json.encode({"errors": [_refusal(error, rejected, req) for error in rejected.errors]})
+            return
+        answer: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            answer["errors"] = [_field_error(error, req) for error in result.errors]
+        resp.data = msgspec.json.encode(answer)
+
+    async def on_get_schema(self, req: Request, resp: Response) -> None:
+        """Print the schema that is served."""
+        caller = await self._callers.caller(req)
+        caller.require([Scope.READ])
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.text = sdl()
+
+    async def _answer(self, req: Request) -> ExecutionResult:
+        caller = await self._caller(req)
+        body = await read_body(req, limit=self._web.settings.max_request_bytes)
+        request = decode(body, _request)
+        operation = self._documents.operation(request.query, request.operationName)
+        if isinstance(caller, Unauthenticated):
+            if not operation.is_introspection:
+                raise caller
+            return await _execute(operation, {}, None)
+        caller.require(operation.scopes)
+        variables = read_variables(request.variables, operation.variables)
+        context = Context(web=self._web, sending=self._sending, caller=caller, request_id=req.context.request_id)
+        return await _execute(operation, variables, context)
+
+    async def _caller(self, req: Request) -> Caller | Unauthenticated:
+        """Who calls; with the playground on, nobody may still ask for the schema."""
+        try:
+            return await self._callers.caller(req)
+        except Unauthenticated as refusal:
+            if not self._web.settings.enable_playground:
+                raise
+            return refusal
+
+
+async def _execute(operation: Operation, variables: dict[str, Any], context: Context | None) -> ExecutionResult:
+    result = execute(
+        core_schema,
+        operation.document,
+        context_value=context,
+        variable_values=variables,
+        operation_name=operation.name,
+    )
+    if not isinstance(result, ExecutionResult):
+        result = await result
+    if result.data is None and result.errors and all(error.path is None for error in result.errors):
+        unfit = [GraphQLError(e.message, original_error=e) for e in refusals(variables, operation.variables)]
+        raise Rejected(unfit or result.errors, operation.document)
+    return result
+
+
+def _refusal(error: GraphQLError, rejected: Rejected, req: Request) -> dict[str, Any]:
+    """An error from before execution: always INVALID, with the place in the document."""
+    cause = error.original_error
+    if not isinstance(cause, RelayError):
+        cause = Invalid(error.message, field=field_of(error, rejected.document))
+    return _rendered(error, cause, req)
+
+
+def _field_error(error: GraphQLError, req: Request) -> dict[str, Any]:
+    """An error of one field, which may be anybody's exception."""
+    request_id = req.context.request_id
+    if error.original_error is None:
+        return _rendered(error, Invalid(error.message), req)
+    return _rendered(error, shown(error.original_error, request_id=request_id), req)
+
+
+def _rendered(error: GraphQLError, cause: RelayError, req: Request) -> dict[str, Any]:
+    rendered: dict[str, Any] = {
+        "message": cause.message,
+        "extensions": graphql_extensions(cause, request_id=req.context.request_id),
+    }
+    if error.locations:
+        rendered["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
+    if error.path is not None:
+        rendered["path"] = error.path
+    return rendered

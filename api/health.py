@@ -1,0 +1,55 @@
+"""/health/live, /health/ready and /metrics of a web process."""
+
+from __future__ import annotations
+
+import msgspec
+import prometheus_client
+from falcon.asgi import Request, Response
+from prometheus_client import multiprocess
+
+from api.auth import Authenticator
+from relay.runtime import Web
+from relay.tenancy.scopes import Scope
+
+
+class HealthResource:
+    """Whether the process runs, and whether it can accept events."""
+
+    def __init__(self, web: Web) -> None:
+        self._web = web
+
+    async def on_get_live(self, _req: Request, resp: Response) -> None:
+        """Answer: a process that answers lives."""
+        resp.content_type = "application/json"
+        resp.data = b'{"status":"live"}'
+
+    async def on_get_ready(self, _req: Request, resp: Response) -> None:
+        """Answer 503 when Postgres is unreachable or older than the code. Without Redis intake goes on, so that is 200."""
+        health = await self._web.health()
+        ready = health["postgres"] == "up" and health["schema"] == "current"
+        resp.status = 200 if ready else 503
+        resp.content_type = "application/json"
+        resp.data = msgspec.json.encode({"status": "ready" if ready else "not ready", **health})
+
+
+class MetricsResource:
+    """The process's metrics, or with PROMETHEUS_MULTIPROC_DIR those of all web processes."""
+
+    def __init__(self, *, callers: Authenticator) -> None:
+        self._callers = callers
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """Print the metrics as text, to operators."""
+        caller = await self._callers.caller(req)
+        caller.require([Scope.OPERATOR])
+        resp.content_type = prometheus_client.CONTENT_TYPE_LATEST
+        resp.data = prometheus_client.generate_latest(_registry())
+
+
+def _registry() -> prometheus_client.CollectorRegistry:
+    registry = prometheus_client.CollectorRegistry()
+    try:
+        multiprocess.MultiProcessCollector(registry)
+    except ValueError:  # PROMETHEUS_MULTIPROC_DIR is not set
+        return prometheus_client.REGISTRY
+    return registry

@@ -1,0 +1,101 @@
+"""Accepting events as clients write them: what GraphQL's mutations and the REST intake have in common."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from relay.catalog import endpoints
+from relay.errors import Invalid, RelayError
+from relay.intake.accept import Accepted, NewEvent
+from relay.intake.specs import CreateEventSpec, SendEventSpec
+from relay.runtime import Web
+
+MAX_BATCH = 1_000
+_MAX_DESTINATIONS = 10_000
+_UNKNOWN = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One event as a client wrote it: its fields by name, and the bytes of its payload."""
+
+    fields: Mapping[str, Any]
+    payload: bytes
+    #: An idempotency key that came beside the fields.
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An event that is stored, and what it was asked to be; `destination` for one URL alone."""
+
+    event: NewEvent
+    accepted: Accepted
+    destination: str | None
+
+
+class Sending:
+    """Checks and accepts events; knows the hidden endpoints of the URLs it was sent lately."""
+
+    def __init__(self, web: Web) -> None:
+        self._web = web
+        self._destinations: OrderedDict[tuple[UUID, str], UUID] = OrderedDict()
+
+    async def send(self, tenant_id: UUID, request: Request) -> Sent:
+        """Accept one event and return it after the commit that holds it. Raises what is wrong with it."""
+        (result,) = await self.send_all(tenant_id, [request])
+        if isinstance(result, RelayError):
+            raise result
+        return result
+
+    async def send_all(self, tenant_id: UUID, requests: Sequence[Request]) -> list[Sent | RelayError]:
+        """Accept each event on its own, in the order given, with one commit. Raises Invalid for too many."""
+        if len(requests) > MAX_BATCH:
+            raise Invalid(f"At most {MAX_BATCH} events may be sent at once; here are {len(requests)}.")
+        checked = [await self._checked(tenant_id, request) for request in requests]
+        events = [event for event in checked if isinstance(event, NewEvent)]
+        receipts = iter(await self._web.collector.accept(events) if events else [])
+        results: list[Sent | RelayError] = []
+        for request, event in zip(requests, checked, strict=True):
+            receipt = next(receipts) if isinstance(event, NewEvent) else event
+            if isinstance(event, NewEvent) and isinstance(receipt, Accepted):
+                results.append(Sent(event, receipt, request.fields.get("destination")))
+            elif isinstance(receipt, RelayError):
+                results.append(receipt)
+        return results
+
+    async def _checked(self, tenant_id: UUID, request: Request) -> NewEvent | RelayError:
+        limit = self._web.settings.max_payload_bytes
+        try:
+            if "destination" not in request.fields:
+                return SendEventSpec(**request.fields).to_event(
+                    tenant_id, request.payload, max_payload_bytes=limit, idempotency_key=request.key
+                )
+            spec = CreateEventSpec(**request.fields)
+            event = spec.to_event(
+                tenant_id,
+                request.payload,
+                endpoint_id=_UNKNOWN,
+                max_payload_bytes=limit,
+                idempotency_key=request.key,
+            )
+            # Last, because it makes the endpoint: what is refused must leave nothing behind.
+            return replace(event, endpoint_id=await self._endpoint(tenant_id, spec.destination))
+        except RelayError as error:
+            return error
+
+    async def _endpoint(self, tenant_id: UUID, url: str) -> UUID:
+        known = self._destinations.get((tenant_id, url))
+        if known is not None:
+            self._destinations.move_to_end((tenant_id, url))
+            return known
+        async with self._web.db.transaction() as conn:
+            id = await endpoints.adhoc(conn, tenant_id, url, id=self._web.ids(), guard=self._web.guard)
+        self._destinations[tenant_id, url] = id
+        if len(self._destinations) > _MAX_DESTINATIONS:
+            self._destinations.popitem(last=False)
+        return id

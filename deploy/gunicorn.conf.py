@@ -1,0 +1,31 @@
+"""gunicorn's side of the web processes: everything it needs comes from Relay's settings."""
+
+from __future__ import annotations
+
+import sys
+
+from relay.processes import end_with_parent
+from relay.settings import SettingsError, read_settings
+
+try:
+    _settings = read_settings()
+except SettingsError as error:
+    sys.stderr.write(f"{error}\n")
+    raise SystemExit(1) from None
+
+bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "uvicorn_worker.UvicornWorker"
+proc_name = "relay-web"
+backlog = 2048
+keepalive = 75  # seconds; longer than the idle time of common load balancers, so that they close first
+timeout = 30
+graceful_timeout = _settings.shutdown_grace_s
+loglevel = {"warn": "warning"}.get(_settings.log_level, _settings.log_level)
+accesslog = None
+control_socket_disable = True  # its default path is one per user: two Relays on a machine would share it
+
+
+def post_fork(server: object, worker: object) -> None:  # noqa: ARG001 - gunicorn passes both by position
+    """Have the kernel end this worker when its master dies, however it dies."""
+    end_with_parent()

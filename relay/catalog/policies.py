@@ -1,0 +1,127 @@
+"""What a customer may write about an endpoint: its address, subscription and delivery policy, with all limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from relay.catalog.headers import check_headers
+from relay.catalog.subscriptions import check_patterns
+from relay.delivery.retry import DEFAULT_SCHEDULE_MS
+from relay.delivery.signing import check_secret
+from relay.errors import Invalid
+from relay.specs import Spec, Text, between
+
+DEFAULT_RETRY_SCHEDULE_MS = DEFAULT_SCHEDULE_MS
+MAX_DELAY_MS = 604_800_000
+
+_BACKOFF = ("retry_backoff_ms", "retry_backoff_max", "retry_backoff_mult")
+_DEFAULTS: Final[dict[str, Any]] = {
+    "description": None,
+    "retry_backoff_ms": 1_000,
+    "retry_backoff_max": 86_400_000,
+    "retry_backoff_mult": 2.0,
+    "timeout_ms": 30_000,
+    "max_concurrency": 20,
+    "custom_headers": None,
+}
+#: The columns that a change may touch.
+CHANGEABLE = ("url", "event_types", "max_retries", "retry_schedule", *_DEFAULTS)
+
+
+def _number(value: object) -> object:
+    """JSON knows no integers: 2 is a fine multiplier."""
+    return float(value) if type(value) is int else value
+
+
+def _patterns(patterns: list[str]) -> list[str]:
+    check_patterns(patterns, field="eventTypes")
+    return patterns
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    check_headers(headers, field="customHeaders")
+    return headers
+
+
+def _secret(secret: str) -> str:
+    check_secret(secret, field="secret")
+    return secret
+
+
+Patterns = Annotated[list[str], AfterValidator(_patterns)]
+Delay = Annotated[int, between(0, MAX_DELAY_MS)]
+Backoff = Annotated[int, between(1, MAX_DELAY_MS)]
+
+
+class _Policy(Spec):
+    """What new and changed endpoints have in common."""
+
+    description: Annotated[Text, Field(max_length=1_000)] | None = None
+    max_retries: Annotated[int, between(0, 100)] | None = None
+    retry_backoff_ms: Backoff | None = None
+    retry_backoff_max: Backoff | None = None
+    retry_backoff_mult: Annotated[float, BeforeValidator(_number), between(1, 100)] | None = None
+    retry_schedule: Annotated[list[Delay], Field(min_length=1, max_length=100)] | None = None
+    timeout_ms: Annotated[int, between(100, 120_000)] | None = None
+    max_concurrency: Annotated[int, between(1, 1_000)] | None = None
+    custom_headers: Annotated[dict[str, str], AfterValidator(_headers)] | None = None
+
+    def over(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return an endpoint's columns after this; raise Invalid when they do not fit together."""
+        given = {name: getattr(self, name) for name in self.model_fields_set if name in columns}
+        changed: dict[str, Any] = {**columns, **given}
+        changed.update({name: _DEFAULTS.get(name) for name, value in given.items() if value is None})
+        changed.update(_retries(given))
+        if changed["max_retries"] is None:
+            changed["max_retries"] = len(changed["retry_schedule"] or DEFAULT_RETRY_SCHEDULE_MS)
+        if changed["retry_backoff_max"] < changed["retry_backoff_ms"]:
+            raise Invalid("retryBackoffMax must not be less than retryBackoffMs.", field="retryBackoffMax")
+        return changed
+
+
+def _retries(given: dict[str, Any]) -> dict[str, Any]:
+    """A schedule and a backoff exclude each other: whichever is given clears the other."""
+    backoff = any(given.get(name) is not None for name in _BACKOFF)
+    if backoff and given.get("retry_schedule") is not None:
+        raise Invalid("retrySchedule and the retryBackoff fields exclude each other.", field="retrySchedule")
+    if backoff:
+        return {"retry_schedule": None}
+    if "retry_schedule" not in given:
+        return {}
+    schedule = given["retry_schedule"] or list(DEFAULT_RETRY_SCHEDULE_MS)
+    return {"retry_schedule": schedule, **{name: _DEFAULTS[name] for name in _BACKOFF}}
+
+
+class EndpointSpec(_Policy):
+    """A new endpoint; what is not given, or null, gets its default. `secret`: bring your own."""
+
+    url: str
+    event_types: Patterns
+    secret: Annotated[str, AfterValidator(_secret)] | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of the new endpoint."""
+        return self.over({**new_columns(), "max_retries": None})
+
+
+class EndpointChange(_Policy):
+    """Changes of an endpoint: a field not given stays as it is, null clears it to its default."""
+
+    url: str | None = None
+    event_types: Patterns | None = None
+
+    def over(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return the endpoint's columns after this change; raise Invalid for a null that has no default, too."""
+        changed = super().over(columns)
+        for column, name in (("url", "url"), ("event_types", "eventTypes")):
+            if changed[column] is None:
+                raise Invalid(f"{name} must not be null.", field=name)
+        return changed
+
+
+def new_columns() -> dict[str, Any]:
+    """Return the columns of an endpoint about which nothing was said."""
+    schedule = list(DEFAULT_RETRY_SCHEDULE_MS)
+    return {**dict.fromkeys(CHANGEABLE), **_DEFAULTS, "retry_schedule": schedule, "max_retries": len(schedule)}

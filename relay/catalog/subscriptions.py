@@ -1,0 +1,99 @@
+"""Which endpoints an event type is for: exact names, `order.*` (one or more further segments) and `*`.
+
+`*` leaves out Relay's own notices, `relay.*`; who wants those says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Generic, TypeVar
+
+from relay.errors import Invalid
+
+T = TypeVar("T")
+
+MAX_PATTERNS = 100
+MAX_NAME = 255
+RESERVED = "relay."
+_ANY = "*"
+_BELOW = ".*"
+_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
+_RULE = f"1 to {MAX_NAME} of a-z A-Z 0-9 _ - in segments parted by dots"
+
+
+def check_type(name: str, *, field: str) -> None:
+    """Raise Invalid for a name that no producer may send."""
+    if not _is_name(name):
+        raise Invalid(f"{field} must be {_RULE}.", field=field)
+    if name.startswith(RESERVED):
+        raise Invalid(f"{field} must not begin with {RESERVED}, those are Relay's own notices.", field=field)
+
+
+def check_patterns(patterns: Sequence[str], *, field: str) -> None:
+    """Raise Invalid unless there are 1..100 patterns, each an exact name, a name with `.*` behind it, or `*`."""
+    if not 1 <= len(patterns) <= MAX_PATTERNS:
+        raise Invalid(f"{field} must hold 1 to {MAX_PATTERNS} names or patterns.", field=field)
+    for pattern in patterns:
+        check_pattern(pattern, field=field)
+
+
+def check_pattern(pattern: str, *, field: str) -> None:
+    """Raise Invalid for a text that is no pattern."""
+    if pattern != _ANY and not (_is_name(pattern.removesuffix(_BELOW)) and len(pattern) <= MAX_NAME):
+        raise Invalid(f"{field} must hold exact names ({_RULE}), patterns like order.*, or *.", field=field)
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+def matches(pattern: str, event_type: str) -> bool:
+    """Tell whether events of this type are for a subscriber of this pattern."""
+    if pattern == _ANY:
+        return not event_type.startswith(RESERVED)
+    if pattern.endswith(_BELOW):
+        return event_type.startswith(pattern[:-1])
+    return pattern == event_type
+
+
+class Matcher(Generic[T]):
+    """The subscriptions of a client, arranged so that a match costs what it finds and not what there is."""
+
+    def __init__(self, entries: Iterable[tuple[T, Sequence[str]]]) -> None:
+        """Arrange subscribers with their patterns; no two are merged, even if equal."""
+        self._subscribers: list[T] = []
+        self._exact: dict[str, list[int]] = {}
+        self._below: dict[str, list[int]] = {}
+        self._any: list[int] = []
+        for place, (subscriber, patterns) in enumerate(entries):
+            self._subscribers.append(subscriber)
+            self._arrange(place, frozenset(patterns))
+
+    def _arrange(self, place: int, patterns: frozenset[str]) -> None:
+        if _ANY in patterns:
+            # Whoever takes everything needs the other buckets for notices alone: the buckets of `match` stay disjoint.
+            self._any.append(place)
+            patterns = frozenset(p for p in patterns if p.startswith(RESERVED))
+        for pattern in patterns:
+            if pattern.endswith(_BELOW):
+                self._below.setdefault(pattern[:-1], []).append(place)
+            else:
+                self._exact.setdefault(pattern, []).append(place)
+
+    def match(self, event_type: str) -> list[T]:
+        """Return who gets events of this type, each once."""
+        found = [bucket for bucket in self._buckets(event_type) if bucket]
+        places = found[0] if len(found) == 1 else dict.fromkeys(chain.from_iterable(found))
+        subscribers = self._subscribers
+        return [subscribers[place] for place in places]
+
+    def _buckets(self, event_type: str) -> Iterable[list[int] | None]:
+        if not event_type.startswith(RESERVED):
+            yield self._any
+        yield self._exact.get(event_type)
+        end = event_type.find(".") if self._below else -1
+        while end >= 0:
+            yield self._below.get(event_type[: end + 1])
+            end = event_type.find(".", end + 1)

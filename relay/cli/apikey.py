@@ -1,0 +1,185 @@
+"""`relay apikey`: keys made, listed and revoked in the database itself, for somebody has to be the first.
+
+It needs what the web processes need to reach the database, or the data folder of a running `relay up`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+
+from relay.catalog.secrets import Vault
+from relay.cli.environment import command_environment, data_dir
+from relay.cli.terminal import iso, print_json, table
+from relay.db import Conn
+from relay.development import is_given
+from relay.errors import NotFound, Unavailable
+from relay.settings import SettingsError, read_settings
+from relay.tenancy import api_keys, tenants
+from relay.tenancy.api_keys import ApiKey
+from relay.tenancy.scopes import CLIENT_SCOPES, Scope
+from relay.tenancy.tenants import Tenant
+
+_EXAMPLES = """examples:
+  relay apikey create --tenant shop
+  relay apikey create --tenant shop --scopes send --name checkout --json
+  relay apikey create --tenant operations --operator
+  relay apikey list --tenant shop
+  relay apikey revoke --tenant shop 019c3f5e-8a51-7c30-9d55-0a1b2c3d4e5f
+"""
+# Stand-ins for what is not given: a key needs no queue, and only a new client's secret is sealed.
+_NO_QUEUE = {"REDIS_URL": "redis://not-needed"}
+_NOTHING_SEALED = {**_NO_QUEUE, "SIGNING_KEY": "not needed to list or revoke API keys"}
+_PAGE = 100
+T = TypeVar("T")
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its three actions."""
+    parser = subparsers.add_parser(
+        "apikey",
+        help="make, list and revoke API keys, in the database itself",
+        description="Makes, lists and revokes API keys in the database: DATABASE_URL, or the running `relay up`.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = _action(actions, "create", "make a key, and the client (tenant) if it is new", _create)
+    create.add_argument(
+        "--scopes", type=_scopes, default=CLIENT_SCOPES, help="send,read,manage,admin or some of them (default all)"
+    )
+    create.add_argument("--operator", action="store_true", help="also reach across all clients")
+    create.add_argument("--name", default="cli", help="what the key is for (default cli)")
+    _action(actions, "list", "list a client's keys", _list)
+    revoke = _action(actions, "revoke", "end a key; web processes notice within 5 s", _revoke)
+    revoke.add_argument("id", type=UUID, metavar="ID", help="as `relay apikey list` shows it")
+
+
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    run: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    parser.add_argument("--tenant", required=True, metavar="NAME", help="whose key it is")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _create(args: argparse.Namespace) -> int:
+    environment = _environment(_NO_QUEUE)
+    scopes = args.scopes | ({Scope.OPERATOR} if args.operator else set())
+
+    async def work(conn: Conn) -> tuple[Tenant, str | None, str]:
+        vault = Vault(read_settings(environment).signing_key)
+        async with conn.transaction():
+            tenant, secret = await tenants.ensure(conn, args.tenant, vault=vault)
+            _, key = await api_keys.create(conn, tenant.id, name=args.name, scopes=scopes)
+        return tenant, secret, key
+
+    tenant, secret, key = _on_database(environment, work)
+    if args.json:
+        made = {"key": key, "tenant": tenant.name, "tenantId": str(tenant.id)}
+        print_json(made | ({"secret": secret} if secret else {}))
+        return 0
+    print(key)
+    print(f"That is the key; it cannot be shown again. It belongs to {tenant.name} ({tenant.id}).", file=sys.stderr)
+    if secret:
+        print(f"The client is new. The secret that signs what createEvent sends: {secret}", file=sys.stderr)
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    async def work(conn: Conn) -> list[ApiKey]:
+        tenant, keys, after = await _tenant(conn, args.tenant), list[ApiKey](), None
+        while True:
+            page = await api_keys.list_(conn, tenant.id, first=_PAGE, after=after)
+            keys += page.items
+            if not page.has_next:
+                return keys
+            after = page.items[-1].id
+
+    keys = _on_database(_environment(_NOTHING_SEALED), work)
+    if args.json:
+        print_json([_as_json(key) for key in keys])
+        return 0
+    rows = [(str(key.id), key.prefix, key.name, ",".join(sorted(key.scopes)), _state(key)) for key in keys]
+    print("\n".join(table([("id", "prefix", "name", "scopes", "state"), *rows], left=5)))
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    async def work(conn: Conn) -> ApiKey:
+        return await api_keys.revoke(conn, (await _tenant(conn, args.tenant)).id, args.id)
+
+    key = _on_database(_environment(_NOTHING_SEALED), work)
+    if args.json:
+        print_json(_as_json(key))
+    else:
+        print(f"{key.prefix} ({key.name}) is revoked.")
+    return 0
+
+
+async def _tenant(conn: Conn, name: str) -> Tenant:
+    tenant = await tenants.find_by_name(conn, name)
+    if tenant is None:
+        raise NotFound(f"There is no client named {name}.")
+    return tenant
+
+
+def _environment(stand_ins: Mapping[str, str]) -> dict[str, str]:
+    environment = command_environment()
+    if not is_given(environment, "DATABASE_URL"):
+        raise SettingsError(f"DATABASE_URL is not set, and no `relay up` runs with the data folder {data_dir()}.")
+    return {name: value for name, value in stand_ins.items() if not is_given(environment, name)} | environment
+
+
+def _on_database(environment: dict[str, str], work: Callable[[Conn], Awaitable[T]]) -> T:
+    async def connected() -> T:
+        url = read_settings(environment).database_url
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5) as conn:
+            return await work(conn)
+
+    try:
+        return asyncio.run(connected())
+    except psycopg.errors.UndefinedTable as cause:
+        raise Unavailable("The database is older than this Relay; run `relay migrate` first.") from cause
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at:
+        return f"revoked {iso(key.revoked_at)}"
+    if key.expires_at:
+        return f"expires {iso(key.expires_at)}"
+    return f"used {iso(key.last_used_at)}" if key.last_used_at else "never used"
+
+
+def _as_json(key: ApiKey) -> dict[str, Any]:
+    times = {"createdAt": key.created_at, "expiresAt": key.expires_at, "revokedAt": key.revoked_at}
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": sorted(key.scopes),
+        **{name: _time(at) for name, at in {**times, "lastUsedAt": key.last_used_at}.items()},
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else iso(at)
+
+
+def _scopes(text: str) -> frozenset[Scope]:
+    names = {part.strip().lower() for part in text.split(",") if part.strip()}
+    if not names or not names <= CLIENT_SCOPES:
+        raise argparse.ArgumentTypeError("must be some of send, read, manage, admin, separated by commas")
+    return frozenset(map(Scope, names))

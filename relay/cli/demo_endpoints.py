@@ -1,0 +1,74 @@
+"""The endpoints of `relay demo`: how each behaves, and the servers behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay.cli.receiver import Arrival, Receiver
+
+_SLOW_S = 0.8
+_FAILURES = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One endpoint of the demo."""
+
+    name: str
+    url: str
+    description: str
+    types: tuple[str, ...]
+    retries: dict[str, Any] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of CreateEndpointInput."""
+        about = f"relay demo: {self.name}, {self.description}"
+        return {"url": self.url, "description": about, "eventTypes": list(self.types), **self.retries}
+
+
+@contextlib.contextmanager
+def serve() -> Iterator[list[Role]]:
+    """Serve the roles on loopback ports for the time of a block."""
+    with contextlib.ExitStack() as stack:
+        healthy = stack.enter_context(_served(Receiver(reply=lambda _: 200)))
+        flaky = stack.enter_context(_served(Receiver(reply=_sometimes)))
+        slow = stack.enter_context(_served(Receiver(reply=_late)))
+        dead = stack.enter_context(_refusing())
+        often = {"retrySchedule": [300, 600, 1200, 2400], "maxRetries": 8}
+        briefly = {"retrySchedule": [500, 1000], "maxRetries": 2}
+        yield [
+            Role("healthy", healthy, "answers 200", ("demo.*",)),
+            Role("flaky", flaky, f"answers 500 in {_FAILURES:.0%} of its attempts", ("demo.order.*",), often),
+            Role("slow", slow, f"answers after {_SLOW_S} s", ("demo.invoice.sent", "demo.user.joined")),
+            Role("dead", dead, "refuses every connection", ("demo.order.paid",), briefly),
+        ]
+
+
+@contextlib.contextmanager
+def _served(receiver: Receiver) -> Iterator[str]:
+    receiver.start()
+    with contextlib.closing(receiver):
+        yield receiver.url
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[str]:
+    """Lend the URL of a port that is taken and listens to nobody."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
+
+
+def _sometimes(_: Arrival) -> int:
+    return 500 if random.random() < _FAILURES else 200
+
+
+def _late(_: Arrival) -> int:
+    time.sleep(_SLOW_S)
+    return 200

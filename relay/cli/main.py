@@ -1,0 +1,64 @@
+"""The `relay` command: finds the module of a subcommand, and turns every expected failure into one sentence.
+
+Exit codes: 0 done, 1 failed (one sentence on standard error), 2 used wrongly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import psycopg
+import redis
+
+from relay.errors import RelayError
+from relay.settings import SettingsError
+
+#: The modules that make up the command line, in the order of `relay --help`; each has `register(subparsers)`.
+COMMANDS = (
+    "relay.cli.up",
+    "relay.cli.migrate",
+    "relay.cli.worker",
+    "relay.cli.apikey",
+    "relay.cli.send",
+    "relay.cli.listen",
+    "relay.cli.why",
+    "relay.cli.stats",
+    "relay.cli.schema",
+    "relay.cli.demo",
+)
+EXPECTED = (RelayError, SettingsError, OSError, psycopg.Error, redis.RedisError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except BrokenPipeError:  # whoever read our words has enough of them, as in `relay listen | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except EXPECTED as error:
+        sys.stderr.write(f"relay: {_sentence(error)}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="relay", description="Relay accepts events and delivers them as signed webhooks."
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(name).register(subparsers)
+    return parser
+
+
+def _sentence(error: Exception) -> str:
+    """The first line of what an error says: a traceback helps nobody at a terminal."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,39 @@
+"""`relay worker`: become the Dramatiq master that runs Relay's worker processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from relay.cli.environment import command_environment
+from relay.settings import Settings, read_settings
+
+_SUMMARY = "run the worker processes (WORKER_PROCESSES of them) in the foreground"
+# Threads only claim work and hand it over; the requests themselves are tasks of one event loop per process.
+_THREADS = 8
+# What Dramatiq may use of SHUTDOWN_GRACE_S: the rest is for its master, which looks once a second.
+_SHARE_OF_GRACE = 0.8
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `relay worker`."""
+    parser = subparsers.add_parser("worker", help=_SUMMARY, description=_SUMMARY)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    """Replace this process by Dramatiq's; a wrong setting is told before."""
+    environment = command_environment()
+    argv = dramatiq_command(read_settings(environment))
+    os.execve(argv[0], argv, environment)
+
+
+def dramatiq_command(settings: Settings) -> list[str]:
+    """The command line of Dramatiq's master; its shutdown deadline lies inside SHUTDOWN_GRACE_S."""
+    shutdown_ms = int(settings.shutdown_grace_s * 1000 * _SHARE_OF_GRACE)
+    return [
+        *(sys.executable, "-m", "dramatiq", "actors.main"),
+        *("--processes", str(settings.worker_processes), "--threads", str(_THREADS)),
+        *("--worker-shutdown-timeout", str(shutdown_ms)),
+    ]

@@ -1,0 +1,227 @@
+"""The clock: starts what is due. It runs in every worker process; a lease lets one of them do the work.
+
+The lease only saves work: every action here is correct if two clocks do it at once. Nothing depends on the doorbell, on
+Redis keeping a message, or on a worker staying alive; this is where all of that is made good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from relay.db import LOST, Conn, Database
+from relay.delivery import beats, lanes, live
+from relay.delivery.live import TIERS, hints_for
+from relay.ids import fence
+from relay.insight import counts, stats
+from relay.intake import accept, outbox
+from relay.queue import UNREACHABLE, Hint, Queue
+
+TICK_S = 0.2
+LEASE_S = 3
+RESEND_S = 5.0
+TENANTS_A_ROUND = 200
+#: Lanes handed out and not taken up, at most, by tier: together what keeps the workers busy.
+_LANES_OUT = {0: 240, 1: 120, 2: 40}
+_SHORTEST_S = 0.005
+_LOG = logging.getLogger(__name__)
+
+
+class Clock:
+    """One per worker process. `run` never ends by itself, whatever fails."""
+
+    def __init__(self, db: Database, queue: Queue, *, maintain: Callable[[], None]) -> None:
+        """`maintain` makes and retires partitions; it blocks and is called in a thread."""
+        self._db = db
+        self._queue = queue
+        self._maintain = maintain
+        self._me = fence()
+        self._woken = asyncio.Event()
+        self._cursors = dict.fromkeys(range(len(TIERS)), UUID(int=0))
+        self._connected_since: float | None = None
+        self._chores = [
+            _Chore(self._give_back, every_s=1.0),
+            _Chore(self._resend, every_s=1.0),
+            _Chore(self._count, every_s=2.0),
+            _Chore(self._rearm, every_s=60.0),
+            _Chore(self._sweep, every_s=60.0),
+            _Chore(self._partition, every_s=600.0),
+        ]
+        self.leads = False
+        self.sleepers_found = 0
+
+    def wake(self) -> None:
+        """A lane is due: look now instead of at the next tick."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Tick for ever."""
+        renew_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                if loop.time() >= renew_at:
+                    renew_at = loop.time() + 1.0
+                    self.leads = await self._lease()
+                if self.leads:
+                    await self._tick()
+            except (*LOST, *UNREACHABLE) as cause:
+                _LOG.warning("the clock goes on: %s", cause)
+                self._connected_since = None
+            except Exception:
+                _LOG.exception("the clock goes on")
+            await asyncio.sleep(_SHORTEST_S)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), TICK_S)
+        except TimeoutError:
+            pass
+        self._woken.clear()
+
+    async def _lease(self) -> bool:
+        async with self._db.connection() as conn:
+            rows = await conn.execute(
+                """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+                   INSERT INTO leases AS l (name, holder, until)
+                   SELECT 'clock', %s, now() + make_interval(secs => %s) FROM s
+                   ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+                   WHERE l.holder = excluded.holder OR l.until < now() RETURNING 1""",
+                (self._me, LEASE_S),
+            )
+            return await rows.fetchone() is not None
+
+    async def _tick(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._connected_since = self._connected_since or now
+        async with self._db.connection() as conn:
+            work = await _look(conn)
+        if work.scheduled:
+            await self._start_scheduled()
+        if work.outbox:
+            await self._ring()
+        if work.lanes:
+            await self._start_lanes()
+        for chore in self._chores:
+            await chore.run_if_due(now)
+
+    async def _start_scheduled(self) -> None:
+        async with self._db.connection() as conn:
+            shards = await outbox.take_in_scheduled(conn)
+        if shards:
+            await self._queue.ring(shards)
+
+    async def _ring(self) -> None:
+        async with self._db.connection() as conn:
+            shards = await outbox.shards_with_work(conn)
+        if shards:
+            await self._queue.ring(shards)
+
+    async def _start_lanes(self) -> None:
+        async with self._db.connection() as conn:
+            await lanes.promote(conn)
+        hints: list[Hint] = []
+        for tier in self._cursors:
+            async with self._db.transaction() as conn:
+                room = _LANES_OUT[tier] - await lanes.count_unclaimed(conn, tier=tier)
+                picked = await self._pick(conn, tier, limit=min(room, TENANTS_A_ROUND)) if room > 0 else []
+                if picked:
+                    hints += [lane.hint() for lane in await lanes.hand_out(conn, picked)]
+        if hints:
+            await self._queue.enqueue(hints)
+            self._woken.set()
+
+    async def _pick(self, conn: Conn, tier: int, *, limit: int) -> list[tuple[UUID, str, UUID]]:
+        picked = await lanes.pick(conn, tier=tier, after=self._cursors[tier], limit=limit)
+        if len(picked) < limit and self._cursors[tier].int:
+            self._cursors[tier] = UUID(int=0)
+            picked = picked or await lanes.pick(conn, tier=tier, after=self._cursors[tier], limit=limit)
+        if picked:
+            self._cursors[tier] = picked[-1][2]
+        return picked
+
+    async def _give_back(self) -> None:
+        if self._connected_since is None:
+            return
+        if asyncio.get_running_loop().time() - self._connected_since < beats.SILENT_S:
+            return
+        async with self._db.connection() as conn:
+            silent = await beats.silent(conn)
+        for no in silent:
+            async with self._db.transaction() as conn:
+                count = await beats.give_back_silent(conn, no)
+            _LOG.warning("worker %s is silent: %d deliveries go back", no, count)
+
+    async def _resend(self) -> None:
+        """A message that nobody took up for 5 s may be lost: send it again, unless the queue is just long."""
+        messages = sum([await self._queue.length(f"deliver_{tier}") for tier in TIERS])
+        lane_messages = await self._queue.length("lane")
+        async with self._db.connection() as conn:
+            dispatched = await live.unclaimed(conn, silent_s=RESEND_S, more_than=messages)
+            out = await lanes.unclaimed(conn, silent_s=RESEND_S, more_than=lane_messages)
+        if dispatched or out:
+            _LOG.info("%d deliveries and %d lanes were not taken up and are handed out again", len(dispatched), len(out))
+            await self._queue.enqueue([*hints_for(dispatched), *(lane.hint() for lane in out)])
+
+    async def _count(self) -> None:
+        async with self._db.transaction() as conn:
+            await counts.refresh(conn)
+        async with self._db.transaction() as conn:
+            await stats.refresh(conn)
+
+    async def _rearm(self) -> None:
+        async with self._db.connection() as conn:
+            count = await lanes.rearm_sleepers(conn)
+        if count:
+            self.sleepers_found += count
+            _LOG.error("%d lanes slept with work in them; this is a bug in Relay, please report it", count)
+
+    async def _sweep(self) -> None:
+        async with self._db.connection() as conn:
+            await accept.forget_expired_keys(conn)
+        async with self._db.transaction() as conn:
+            await stats.close_days(conn)
+
+    async def _partition(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._maintain)
+
+
+class _Chore:
+    """Something the leader does now and then, at most 2 % of its time."""
+
+    def __init__(self, do: Callable[[], Awaitable[None]], *, every_s: float) -> None:
+        self._do = do
+        self._every_s = every_s
+        self._next_at = 0.0
+
+    async def run_if_due(self, now: float) -> None:
+        if now < self._next_at:
+            return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._next_at = began + self._every_s
+        await self._do()
+        self._next_at = began + max(self._every_s, 50 * (loop.time() - began))
+
+
+class _Work:
+    __slots__ = ("lanes", "outbox", "scheduled")
+
+    def __init__(self, scheduled: bool, outbox: bool, lanes: bool) -> None:  # noqa: FBT001
+        self.scheduled, self.outbox, self.lanes = scheduled, outbox, lanes
+
+
+async def _look(conn: Conn) -> _Work:
+    """One cheap statement that says what there is to do: all that an idle system costs at each tick."""
+    rows = await conn.execute(
+        """SELECT EXISTS (SELECT 1 FROM scheduled WHERE due_at <= now()),
+                  EXISTS (SELECT 1 FROM outbox WHERE failed_reason IS NULL),
+                  EXISTS (SELECT 1 FROM lanes WHERE ready_at <= now() AND NOT ready AND fence IS NULL)
+                  OR EXISTS (SELECT 1 FROM lanes WHERE ready)"""
+    )
+    row = await rows.fetchone()
+    assert row is not None
+    return _Work(*row)

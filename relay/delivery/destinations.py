@@ -1,0 +1,110 @@
+"""What a worker must know to send: where to and how (cached by version), and what (read for each batch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from relay.catalog.secrets import Vault
+from relay.db import Conn
+from relay.delivery.live import Claimed
+from relay.delivery.retry import RetryPolicy
+
+_CACHED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """An endpoint as the sender needs it. `secrets` come newest first, each with the Unix time it ends (None: never)."""
+
+    id: UUID
+    version: int
+    tenant_id: UUID
+    url: str
+    timeout_ms: int
+    max_concurrency: int
+    policy: RetryPolicy
+    headers: tuple[tuple[str, str], ...]
+    secrets: tuple[tuple[str, float | None], ...]
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an event sends: the stored bytes, never changed. `max_attempts` overrides the endpoint's."""
+
+    event_id: UUID
+    payload: bytes
+    content_type: str
+    headers: dict[str, str] | None
+    max_attempts: int | None
+
+
+class Destinations:
+    """Destinations by endpoint; a claim brings the endpoint's version, so what changed is read anew."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._known: dict[UUID, Destination] = {}
+
+    async def of(self, conn: Conn, claimed: Iterable[Claimed]) -> dict[UUID, Destination]:
+        """The destinations of these deliveries by endpoint, at least as new as their claims."""
+        wanted = {one.endpoint_id: one.endpoint_version for one in claimed}
+        stale = [id for id, version in wanted.items() if id not in self._known or self._known[id].version < version]
+        if stale:
+            if len(self._known) + len(stale) > _CACHED:
+                self._known.clear()
+                stale = list(wanted)
+            self._known.update(await self._read(conn, stale))
+        return {id: self._known[id] for id in wanted}
+
+    def known(self, endpoint_id: UUID) -> Destination | None:
+        """What was last read of an endpoint."""
+        return self._known.get(endpoint_id)
+
+    async def _read(self, conn: Conn, ids: Sequence[UUID]) -> dict[UUID, Destination]:
+        rows = await conn.execute(
+            """SELECT id, version, tenant_id, url, timeout_ms, max_concurrency, max_retries, retry_schedule,
+                      retry_backoff_ms, retry_backoff_mult, retry_backoff_max, custom_headers, deleted_at IS NOT NULL,
+                      CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END
+               FROM endpoints WHERE id = ANY(%s::uuid[])""",
+            (list(ids),),
+        )
+        endpoints = await rows.fetchall()
+        secrets = await self._secrets(conn, {row[13] for row in endpoints})
+        return {
+            row[0]: Destination(
+                id=row[0],
+                version=row[1],
+                tenant_id=row[2],
+                url=row[3],
+                timeout_ms=row[4],
+                max_concurrency=row[5],
+                policy=RetryPolicy(row[6], row[7], row[8], row[9], row[10]),
+                headers=tuple((row[11] or {}).items()),
+                deleted=row[12],
+                secrets=secrets.get(row[13], ()),
+            )
+            for row in endpoints
+        }
+
+    async def _secrets(self, conn: Conn, owners: set[UUID]) -> dict[UUID, tuple[tuple[str, float | None], ...]]:
+        rows = await conn.execute(
+            """SELECT owner_id, sealed, extract(epoch FROM expires_at)::float8 FROM secrets
+               WHERE owner_id = ANY(%s::uuid[]) AND (expires_at IS NULL OR expires_at > now()) ORDER BY owner_id, slot""",
+            (list(owners),),
+        )
+        found: dict[UUID, tuple[tuple[str, float | None], ...]] = {}
+        async for owner, sealed, expires_at in rows:
+            found[owner] = (*found.get(owner, ()), (self._vault.open(bytes(sealed), owner=owner), expires_at))
+        return found
+
+
+async def read_contents(conn: Conn, event_ids: Iterable[UUID]) -> dict[UUID, Content]:
+    """The contents of these events by id; one that is missing is gone for good."""
+    rows = await conn.execute(
+        "SELECT id, payload, content_type, headers, max_attempts FROM events WHERE id = ANY(%s::uuid[])",
+        (list(set(event_ids)),),
+    )
+    return {row[0]: Content(*row) async for row in rows}

@@ -1,0 +1,146 @@
+"""Fan-out: events from the outbox become deliveries, in the order of acceptance, once and only once.
+
+Once, because the outbox rows are deleted in the transaction that stores the deliveries. An endpoint that was created
+before an event was accepted gets it: subscriptions are compared with Postgres after the shard is locked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from relay.catalog import endpoints
+from relay.catalog.subscriptions import Matcher
+from relay.db import REPEATABLE, SPLITTABLE, Conn, Database
+from relay.delivery.live import Dispatched, Planned, insert, tier_of
+from relay.ids import Uuid7, fence
+from relay.intake import outbox
+from relay.intake.outbox import Entry, Head, Hints
+
+MAX_EVENTS = 500
+MAX_DELIVERIES = 5_000
+WINDOW = 4_000
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    entry: Entry
+    type: str | None
+    priority: int
+    endpoint_id: UUID | None
+
+
+class FanOut:
+    """Drains outbox shards. `window` bounds the deliveries that are handed out and unclaimed, in the whole system."""
+
+    def __init__(self, db: Database, *, ids: Uuid7, window: int = WINDOW) -> None:
+        self._db = db
+        self._ids = ids
+        self._window = window
+        self._hints = Hints()
+        self._limit = MAX_EVENTS
+        self._matchers: dict[UUID, tuple[int, Matcher[UUID]]] = {}
+
+    async def drain(self, shards: Sequence[int]) -> tuple[list[Dispatched], bool]:
+        """Fan out one batch of the shards that nobody else drains; return what to hand out, and whether to look again.
+
+        A batch that cannot be stored is halved until the event at fault stands alone; that one is set aside, visibly.
+        """
+        try:
+            async with self._db.transaction() as conn:
+                mine = await outbox.lock_shards(conn, shards)
+                if not mine:
+                    return [], False
+                head = await outbox.read_head(conn, mine, hints=self._hints, limit=self._limit)
+                dispatched, done = await self._fan_out(conn, head)
+        except REPEATABLE:
+            return [], True
+        except SPLITTABLE as cause:
+            await self._make_way(shards, cause)
+            return [], True
+        self._hints.learn(mine, head if done == len(head.entries) else _shortened(head, done))
+        self._limit = min(MAX_EVENTS, self._limit * 2)
+        return dispatched, bool(head.entries)
+
+    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int]:
+        if not head.entries:
+            return [], 0
+        events = await _read_events(conn, head.entries)
+        await self._refresh(conn, {entry.tenant_id for entry in head.entries})
+        planned, matched = self._plan(events)
+        entries = head.entries[: len(matched)]
+        dispatched = await insert(conn, planned, window=self._window) if planned else []
+        await _prove(conn, entries, matched, [self._version(entry.tenant_id) for entry in entries])
+        await outbox.remove(conn, entries)
+        return dispatched, len(entries)
+
+    def _plan(self, events: Iterable[_Event]) -> tuple[list[Planned], list[int]]:
+        planned: list[Planned] = []
+        matched: list[int] = []
+        for event in events:
+            targets = self._targets(event)
+            if matched and len(planned) + len(targets) > MAX_DELIVERIES:
+                break
+            matched.append(len(targets))
+            entry, tier = event.entry, tier_of(event.priority)
+            planned += [
+                Planned(self._ids(), entry.tenant_id, entry.event_id, target, tier, fence()) for target in targets
+            ]
+        return planned, matched
+
+    def _targets(self, event: _Event) -> list[UUID]:
+        if event.endpoint_id is not None:
+            return [event.endpoint_id]
+        known = self._matchers.get(event.entry.tenant_id)
+        return known[1].match(event.type) if known and event.type is not None else []
+
+    def _version(self, tenant_id: UUID) -> int:
+        known = self._matchers.get(tenant_id)
+        return known[0] if known else 0
+
+    async def _refresh(self, conn: Conn, tenants: set[UUID]) -> None:
+        versions = await _config_versions(conn, tenants)
+        stale = [id for id, version in versions.items() if self._version(id) != version]
+        if stale:
+            for id, (version, entries) in (await endpoints.subscriptions(conn, stale)).items():
+                self._matchers[id] = (version, Matcher(entries))
+
+    async def _make_way(self, shards: Sequence[int], cause: Exception) -> None:
+        if self._limit > 1:
+            self._limit //= 2
+            return
+        async with self._db.transaction() as conn:
+            mine = await outbox.lock_shards(conn, shards)
+            head = await outbox.read_head(conn, mine, hints=self._hints, limit=1)
+            for entry in head.entries:
+                _LOG.error("event %s cannot be fanned out and is set aside: %s", entry.event_id, cause)
+                await outbox.set_aside(conn, entry, reason=str(cause).splitlines()[0][:500])
+
+
+def _shortened(head: Head, done: int) -> Head:
+    return Head(head.entries[:done], head.xmin, head.xmax, cut=True)
+
+
+async def _read_events(conn: Conn, entries: Sequence[Entry]) -> list[_Event]:
+    rows = await conn.execute(
+        "SELECT id, type, priority, endpoint_id FROM events WHERE id = ANY(%s::uuid[])",
+        ([entry.event_id for entry in entries],),
+    )
+    found: dict[UUID, tuple[str | None, int, UUID | None]] = {row[0]: row[1:] async for row in rows}
+    return [_Event(entry, *found.get(entry.event_id, (None, 5, None))) for entry in entries]
+
+
+async def _config_versions(conn: Conn, tenants: set[UUID]) -> dict[UUID, int]:
+    rows = await conn.execute("SELECT id, config_version FROM tenants WHERE id = ANY(%s::uuid[])", (list(tenants),))
+    return {row[0]: row[1] async for row in rows}
+
+
+async def _prove(conn: Conn, entries: Sequence[Entry], matched: Sequence[int], versions: Sequence[int]) -> None:
+    await conn.execute(
+        """INSERT INTO fanouts (event_id, tenant_id, matched, config_version)
+           SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::int[], %s::int8[])""",
+        ([entry.event_id for entry in entries], [entry.tenant_id for entry in entries], list(matched), list(versions)),
+    )

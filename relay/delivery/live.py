@@ -1,0 +1,218 @@
+"""Deliveries that are not final: waiting in a lane, dispatched under a fence, or owned by a worker that sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from relay.db import Conn
+from relay.delivery.outcomes import Reason
+from relay.queue import Hint
+
+TIERS = ("high", "normal", "low")
+BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A delivery that fan-out makes. `fence` is used if it may be sent at once."""
+
+    id: UUID
+    tenant_id: UUID
+    event_id: UUID
+    endpoint_id: UUID
+    tier: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A delivery and the fence under which it was handed out."""
+
+    id: UUID
+    fence: int
+    tier: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that this worker owns, and must record or give back."""
+
+    id: UUID
+    fence: int
+    tenant_id: UUID
+    event_id: UUID
+    endpoint_id: UUID
+    tier: int
+    lane: str
+    attempts: int
+    lost: int
+    created_at: datetime
+    endpoint_version: int
+
+
+def tier_of(priority: int) -> int:
+    """The tier of a priority: 1–3 high, 4–7 normal, 8–10 low."""
+    return 0 if priority <= 3 else 1 if priority <= 7 else 2
+
+
+def lane_of(tier: int) -> str:
+    """The lane in which an ordinary delivery of a tier waits; the normal one also bears the endpoint's gates."""
+    return ("high", "", "low")[tier]
+
+
+def hints_for(dispatched: Sequence[Dispatched]) -> list[Hint]:
+    """Messages of at most 100 deliveries each, by tier, in the order given."""
+    hints: list[Hint] = []
+    for tier, name in enumerate(TIERS):
+        mine = [one for one in dispatched if one.tier == tier]
+        for start in range(0, len(mine), BATCH):
+            part = mine[start : start + BATCH]
+            hints.append(Hint(f"deliver_{name}", {"ids": [one.id.hex for one in part], "fences": [one.fence for one in part]}))
+    return hints
+
+
+async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list[Dispatched]:
+    """Store new deliveries and return those that go out at once; the others wait, and their lanes are rung.
+
+    At once goes what finds its lane idle and its endpoint without a gate, while fewer than `window` dispatched
+    deliveries are unclaimed in the whole system.
+    """
+    rows = await conn.execute(
+        """WITH r AS MATERIALIZED (
+            SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::int2[], %s::text[], %s::int8[])
+                WITH ORDINALITY AS r (id, tenant_id, event_id, endpoint_id, tier, lane, fence, i)),
+        closed AS MATERIALIZED (
+            SELECT endpoint_id, key,
+                   key = '' AND (paused OR gate_reason = 'circuit_open' OR gate_until > now()) AS gated,
+                   ready OR ready_at IS NOT NULL OR fence IS NOT NULL AS busy
+            FROM lanes WHERE endpoint_id = ANY(ARRAY(SELECT DISTINCT endpoint_id FROM r))),
+        room AS MATERIALIZED (
+            SELECT %s - count(*) AS n
+            FROM (SELECT 1 FROM live WHERE fence IS NOT NULL AND owner IS NULL LIMIT %s) x),
+        d AS MATERIALIZED (
+            SELECT r.*, row_number() OVER (ORDER BY r.i) <= (SELECT n FROM room) AND NOT EXISTS (
+                SELECT 1 FROM closed c WHERE c.endpoint_id = r.endpoint_id AND (c.gated OR c.busy AND c.key = r.lane)) AS go
+            FROM r),
+        ring AS (
+            INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
+            SELECT DISTINCT endpoint_id, lane, tenant_id, tier, now() FROM d WHERE NOT go ORDER BY endpoint_id, lane
+            ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at))
+        INSERT INTO live (id, tenant_id, event_id, endpoint_id, tier, lane, due_at, fence, sent_at)
+        SELECT id, tenant_id, event_id, endpoint_id, tier, lane,
+               CASE WHEN go THEN NULL ELSE now() END, CASE WHEN go THEN fence END, CASE WHEN go THEN now() END
+        FROM d RETURNING id, fence, tier""",
+        (
+            [one.id for one in planned],
+            [one.tenant_id for one in planned],
+            [one.event_id for one in planned],
+            [one.endpoint_id for one in planned],
+            [one.tier for one in planned],
+            [lane_of(one.tier) for one in planned],
+            [one.fence for one in planned],
+            window,
+            window,
+        ),
+    )
+    return [Dispatched(*row) async for row in rows if row[1] is not None]
+
+
+async def claim(conn: Conn, dispatched: Sequence[Dispatched], *, worker: int) -> list[Claimed]:
+    """Take what is still ours to send; what is not returned was cancelled, taken by another worker, or is a doubled message.
+
+    Commits asynchronously: a claim that a crash of Postgres forgets is given out again.
+    """
+    rows = await conn.execute(
+        """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[]) AS u (id, fence))
+        UPDATE live l SET owner = %s FROM u, endpoints e
+        WHERE l.id = u.id AND l.fence = u.fence AND l.owner IS NULL AND e.id = l.endpoint_id
+        RETURNING l.id, l.fence, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts, l.lost,
+                  l.created_at, e.version""",
+        ([one.id for one in dispatched], [one.fence for one in dispatched], worker),
+    )
+    return [Claimed(*row) async for row in rows]
+
+
+async def put_back(conn: Conn, claimed: Sequence[Claimed]) -> None:
+    """Return owned deliveries, none of which was sent, to their lanes, due now, and ring those; no attempt is counted."""
+    await conn.execute(
+        """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[]) AS u (id, fence)),
+        w AS (
+            UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, due_at = now(), reason = coalesce(l.reason, %s)
+            FROM u WHERE l.id = u.id AND l.fence = u.fence
+            RETURNING l.endpoint_id, l.lane, l.tenant_id, l.tier)
+        INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
+        SELECT DISTINCT endpoint_id, lane, tenant_id, tier, now() FROM w ORDER BY endpoint_id, lane
+        ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at)""",
+        ([one.id for one in claimed], [one.fence for one in claimed], Reason.BUSY),
+    )
+
+
+async def cancel_waiting(conn: Conn, endpoint_id: UUID, *, reason: Reason) -> int:
+    """Cancel the endpoint's deliveries that nobody owns and return how many; what a worker owns is in flight."""
+    done = await conn.execute(
+        """WITH f AS (
+            DELETE FROM live WHERE id IN (
+                SELECT id FROM live WHERE endpoint_id = %s AND owner IS NULL ORDER BY id FOR UPDATE SKIP LOCKED)
+            AND owner IS NULL
+            RETURNING id, tenant_id, event_id, endpoint_id, tier, attempts, replay_of, created_at)
+        INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, replay_of, created_at)
+        SELECT id, tenant_id, event_id, endpoint_id, 'cancelled', tier, attempts, %s, replay_of, created_at FROM f""",
+        (endpoint_id, reason),
+    )
+    return done.rowcount
+
+
+async def unclaimed(conn: Conn, *, silent_s: float, more_than: int, limit: int = 2000) -> list[Dispatched]:
+    """Deliveries handed out more than `silent_s` seconds ago that no worker has claimed, as if handed out now.
+
+    None unless more than `more_than` deliveries, the messages still in the queue, are unclaimed.
+    """
+    rows = await conn.execute(
+        """UPDATE live l SET sent_at = now() FROM (
+               SELECT id, fence FROM live WHERE fence IS NOT NULL AND owner IS NULL AND sent_at < now() - make_interval(secs => %s)
+                 AND (SELECT count(*) FROM live WHERE fence IS NOT NULL AND owner IS NULL) > %s
+               ORDER BY sent_at LIMIT %s FOR UPDATE SKIP LOCKED) x
+           WHERE l.id = x.id AND l.fence = x.fence AND l.owner IS NULL
+           RETURNING l.id, l.fence, l.tier""",
+        (silent_s, more_than, limit),
+    )
+    return [Dispatched(*row) async for row in rows]
+
+
+async def owned(conn: Conn, worker: int) -> list[tuple[UUID, int]]:
+    """What Postgres thinks this worker holds: id and fence."""
+    rows = await conn.execute("SELECT id, fence FROM live WHERE fence IS NOT NULL AND owner = %s", (worker,))
+    return [(row[0], row[1]) async for row in rows]
+
+
+async def give_back(conn: Conn, *, worker: int, only: Sequence[tuple[UUID, int]] | None = None, lost: int = 0) -> int:
+    """Return a worker's deliveries (or `only` some) to their lanes, due now, and ring those; `lost` is added to each."""
+    done = await conn.execute(
+        """WITH x AS MATERIALIZED (
+            SELECT id FROM live l WHERE fence IS NOT NULL AND owner = %s
+              AND (%s::uuid[] IS NULL OR EXISTS (
+                  SELECT 1 FROM unnest(%s::uuid[], %s::int8[]) AS u (id, fence) WHERE u.id = l.id AND u.fence = l.fence))
+            ORDER BY id FOR UPDATE),
+        w AS (
+            UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, due_at = now(), lost = l.lost + %s
+            FROM x WHERE l.id = x.id RETURNING l.endpoint_id, l.lane, l.tenant_id, l.tier),
+        r AS (
+            INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
+            SELECT DISTINCT endpoint_id, lane, tenant_id, tier, now() FROM w ORDER BY endpoint_id, lane
+            ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at))
+        SELECT count(*) FROM w""",
+        (
+            worker,
+            None if only is None else [id for id, _ in only],
+            [id for id, _ in only or ()],
+            [fence for _, fence in only or ()],
+            lost,
+        ),
+    )
+    row = await done.fetchone()
+    return row[0] if row else 0

@@ -1,0 +1,133 @@
+"""Recording outcomes: one fenced statement a batch writes the attempts and moves each delivery on.
+
+An outcome whose fence is gone changes nothing: somebody else has the delivery. Attempts come from what the fenced
+statement returned, never from the input, so a doubled outcome leaves one attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from relay.db import Conn
+from relay.delivery.live import Claimed
+from relay.delivery.outcomes import Cancelled, Dead, Delivered, Outcome, Reason, Retry
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP request, and what came back. Times in ms; `status` None when no answer came."""
+
+    reason: Reason
+    url: str
+    total_ms: float
+    status: int | None = None
+    error: str | None = None
+    request_headers: dict[str, str] | None = None
+    response_headers: dict[str, str] | None = None
+    body: bytes | None = None
+    body_truncated: bool = False
+    peer_ip: str | None = None
+    dns_ms: float | None = None
+    connect_ms: float | None = None
+    tls_ms: float | None = None
+    first_byte_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of an owned delivery; `attempt` is None when none was made."""
+
+    delivery: Claimed
+    outcome: Outcome
+    attempt: Attempt | None
+
+
+async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
+    """Write a batch of outcomes, unique by (id, fence), in id order; return the ids of those that are dead.
+
+    Commits asynchronously unless something in it died or was cancelled: a crash of Postgres may forget that a delivery
+    was delivered, and it is then sent again, but never that it is dead.
+    """
+    careless = all(isinstance(one.outcome, Delivered | Retry) for one in batch)
+    rows = await conn.execute(
+        """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', %s, true)),
+        u AS MATERIALIZED (
+            SELECT u.* FROM s, unnest(
+                %s::uuid[], %s::int8[], %s::text[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[],
+                %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[], %s::text[],
+                %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::float4[]
+            ) AS u (id, fence, state, delay_s, reason, attempt_reason, url, status, error, request_headers, response_headers,
+                    body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)),
+        f AS (
+            DELETE FROM live l USING u WHERE u.state <> 'waiting' AND l.id = u.id AND l.fence = u.fence
+            RETURNING l.id, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.replay_of, l.created_at, u.state, u.reason,
+                      l.attempts + (u.attempt_reason IS NOT NULL)::int AS n),
+        w AS (
+            UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, reason = u.reason,
+                   due_at = now() + make_interval(secs => u.delay_s),
+                   attempts = l.attempts + (u.attempt_reason IS NOT NULL)::int
+            FROM u WHERE u.state = 'waiting' AND l.id = u.id AND l.fence = u.fence
+            RETURNING l.id, l.tenant_id, l.endpoint_id, l.lane, l.tier, l.due_at, l.attempts AS n),
+        a AS (
+            INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, error, request_headers,
+                response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)
+            SELECT d.id, d.n, d.tenant_id, d.endpoint_id, u.attempt_reason, u.url, u.status, u.error, u.request_headers,
+                u.response_headers, u.body, u.body_truncated, u.peer_ip, u.dns_ms, u.connect_ms, u.tls_ms, u.first_byte_ms,
+                u.total_ms
+            FROM (SELECT id, n, tenant_id, endpoint_id FROM f UNION ALL SELECT id, n, tenant_id, endpoint_id FROM w) d
+            JOIN u ON u.id = d.id WHERE u.attempt_reason IS NOT NULL),
+        h AS (
+            INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, replay_of, created_at)
+            SELECT id, tenant_id, event_id, endpoint_id, state, tier, n, reason, replay_of, created_at FROM f),
+        dead AS (
+            INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason)
+            SELECT id, tenant_id, endpoint_id, event_id, reason FROM f WHERE state = 'dead'),
+        ring AS (
+            INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
+            SELECT endpoint_id, lane, tenant_id, tier, min(due_at) FROM w GROUP BY 1, 2, 3, 4 ORDER BY endpoint_id, lane
+            ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at))
+        SELECT id FROM f WHERE state = 'dead'""",
+        ("off" if careless else "on", *_columns(batch)),
+    )
+    return [row[0] async for row in rows]
+
+
+def _columns(batch: Sequence[Recorded]) -> tuple[list[object], ...]:
+    attempts = [one.attempt for one in batch]
+    return (
+        [one.delivery.id for one in batch],
+        [one.delivery.fence for one in batch],
+        [_state(one.outcome) for one in batch],
+        [one.outcome.delay_s if isinstance(one.outcome, Retry) else None for one in batch],
+        [one.outcome.reason.value for one in batch],
+        [a.reason.value if a else None for a in attempts],
+        [a.url if a else None for a in attempts],
+        [a.status if a else None for a in attempts],
+        [a.error if a else None for a in attempts],
+        [Jsonb(a.request_headers) if a and a.request_headers is not None else None for a in attempts],
+        [Jsonb(a.response_headers) if a and a.response_headers is not None else None for a in attempts],
+        [a.body if a else None for a in attempts],
+        [a.body_truncated if a else None for a in attempts],
+        [a.peer_ip if a else None for a in attempts],
+        [a.dns_ms if a else None for a in attempts],
+        [a.connect_ms if a else None for a in attempts],
+        [a.tls_ms if a else None for a in attempts],
+        [a.first_byte_ms if a else None for a in attempts],
+        [a.total_ms if a else None for a in attempts],
+    )
+
+
+def _state(outcome: Outcome) -> str:
+    match outcome:
+        case Delivered():
+            return "delivered"
+        case Retry():
+            return "waiting"
+        case Dead():
+            return "dead"
+        case Cancelled():
+            return "cancelled"

@@ -1,0 +1,98 @@
+"""The recorder of a worker process: gathers outcomes for at most 3 ms and writes them in batches, for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from relay.db import Conn, Database, write_all
+from relay.delivery.holdings import Holdings
+from relay.delivery.live import Claimed, put_back
+from relay.delivery.outcomes import Reason
+from relay.delivery.record import Attempt, Recorded, record
+
+MAX_ROWS = 200
+MAX_KEPT = 10_000
+_GATHER_S = 0.003
+_LOG = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Outcomes go in by plain calls; what Postgres cannot take now is kept and repeated: the fence makes that safe."""
+
+    def __init__(self, db: Database, holdings: Holdings, *, on_dead: Callable[[list[UUID]], None]) -> None:
+        """`on_dead` hears of deliveries that died, after the commit."""
+        self._db = db
+        self._holdings = holdings
+        self._on_dead = on_dead
+        self._outcomes: dict[tuple[UUID, int], Recorded] = {}
+        self._returns: dict[tuple[UUID, int], Claimed] = {}
+        self._flushing: asyncio.Task[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """True while so many outcomes are kept that nothing more may be sent."""
+        return len(self._outcomes) >= MAX_KEPT
+
+    def add(self, outcome: Recorded) -> None:
+        """Record this outcome soon; of two for the same fence the first counts."""
+        self._outcomes.setdefault((outcome.delivery.id, outcome.delivery.fence), outcome)
+        self._flush_soon()
+
+    def put_back(self, claimed: Sequence[Claimed]) -> None:
+        """Return these deliveries, none of which was sent, to their lanes soon."""
+        self._returns.update({(one.id, one.fence): one for one in claimed})
+        self._flush_soon()
+
+    async def flush(self) -> None:
+        """Wait until all that is kept is written."""
+        while self._flushing is not None:
+            await asyncio.wait([self._flushing])
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await asyncio.sleep(_GATHER_S)
+            while self._outcomes or self._returns:
+                await self._write_returns()
+                await self._write_outcomes()
+        finally:
+            self._flushing = None
+
+    async def _write_returns(self) -> None:
+        returns, self._returns = sorted(self._returns.values(), key=lambda one: one.id), {}
+        if returns:
+            await write_all(self._db, returns, put_back, hopeless=self._cannot_return)
+            self._holdings.forget((one.id, one.fence) for one in returns)
+
+    async def _write_outcomes(self) -> None:
+        keys = list(self._outcomes)[:MAX_ROWS]
+        batch = sorted((self._outcomes[key] for key in keys), key=lambda one: one.delivery.id)
+        if batch:
+            await write_all(self._db, batch, self._record, hopeless=self._record_without_answer)
+            for key in keys:
+                del self._outcomes[key]
+            self._holdings.forget(keys)
+
+    async def _record(self, conn: Conn, batch: Sequence[Recorded]) -> None:
+        dead = await record(conn, batch)
+        if dead:
+            self._on_dead(dead)
+
+    async def _record_without_answer(self, one: Recorded, cause: Exception) -> None:
+        _LOG.error("the answer to delivery %s cannot be stored, its outcome is: %s", one.delivery.id, cause)
+        url, total_ms = (one.attempt.url, one.attempt.total_ms) if one.attempt else ("", 0.0)
+        bare = replace(one, attempt=Attempt(Reason.UNRECORDABLE, url, total_ms, one.attempt.status if one.attempt else None))
+        await write_all(self._db, [bare], self._record, hopeless=self._cannot_record)
+
+    async def _cannot_record(self, one: Recorded, cause: Exception) -> None:
+        _LOG.critical("the outcome of delivery %s cannot be stored; it will be sent again: %s", one.delivery.id, cause)
+
+    async def _cannot_return(self, one: Claimed, cause: Exception) -> None:
+        _LOG.critical("delivery %s cannot be put back; the beat will try: %s", one.id, cause)

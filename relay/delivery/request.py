@@ -1,0 +1,20 @@
+"""The HTTP request of a delivery: the stored bytes, the signatures in both header families, and what the endpoint wants."""
+
+from __future__ import annotations
+
+from relay.delivery.destinations import Content, Destination
+from relay.delivery.live import Claimed
+from relay.delivery.signing import signature_headers
+from relay.delivery.transport import Request
+
+
+def build_request(delivery: Claimed, content: Content, destination: Destination, *, now_s: float) -> Request:
+    """The request to send at `now_s` (Unix seconds); each attempt sends the same body."""
+    secrets = [secret for secret, ends in destination.secrets if ends is None or ends > now_s]
+    headers = [("Content-Type", content.content_type)]
+    headers += signature_headers(content.payload, webhook_id=str(content.event_id), timestamp=int(now_s), secrets=secrets)
+    headers.append(("webhook-attempt", str(delivery.attempts + 1)))
+    headers += destination.headers
+    if content.headers:
+        headers += content.headers.items()
+    return Request(destination.url, headers, content.payload, destination.timeout_ms)

@@ -1,0 +1,145 @@
+"""How much waits where: kept by the clock in small tables, so that looking costs the same at ten million rows.
+
+A delivery that no worker owns is delayed (due later), held (a gate stands before it) or ready; an owned one is in
+flight. What a refresh writes, it sets: two clocks count nothing twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from relay.db import Conn
+
+_LOCK = 7010
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The state of a client's queue, or of all.
+
+    pending = queued + delivering + failed = ready + held + delayed + delivering. `as_of` is None before the first count.
+    """
+
+    queued: int
+    delivering: int
+    failed: int
+    delayed: int
+    held: int
+    ready: int
+    delivered: int
+    dead: int
+    cancelled: int
+    oldest_age_s: float
+    as_of: datetime | None
+
+    @property
+    def pending(self) -> int:
+        """Count what is accepted and not final."""
+        return self.queued + self.delivering + self.failed
+
+
+async def refresh(conn: Conn) -> None:
+    """Count anew; do nothing while another process does. Costs about 0.2 ms for each 1 000 deliveries that wait."""
+    async with conn.transaction():
+        rows = await conn.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))
+        if not (await rows.fetchall())[0][0]:
+            return
+        # In the order in which work moves on: what moves meanwhile is counted twice for a moment, never missed.
+        await _count_intake(conn)
+        await _count_live(conn)
+        await _count_dead(conn)
+        await conn.execute(
+            """INSERT INTO counted (name, at) VALUES ('queue', now())
+               ON CONFLICT (name) DO UPDATE SET at = excluded.at"""
+        )
+
+
+async def _count_intake(conn: Conn) -> None:
+    await conn.execute(
+        """WITH f AS MATERIALIZED (
+               SELECT tenant_id, sum(queued) AS queued, sum(scheduled) AS scheduled FROM (
+                   SELECT tenant_id, count(*) AS queued, 0 AS scheduled FROM outbox GROUP BY 1 UNION ALL
+                   SELECT tenant_id, 0, count(*) FROM scheduled GROUP BY 1) x
+               GROUP BY tenant_id),
+           gone AS (
+               DELETE FROM intake_counts c WHERE NOT EXISTS (SELECT FROM f WHERE f.tenant_id = c.tenant_id))
+           INSERT INTO intake_counts AS c (tenant_id, queued, scheduled) SELECT tenant_id, queued, scheduled FROM f
+           ON CONFLICT (tenant_id) DO UPDATE SET queued = excluded.queued, scheduled = excluded.scheduled
+           WHERE (c.queued, c.scheduled) IS DISTINCT FROM (excluded.queued, excluded.scheduled)"""
+    )
+
+
+async def _count_live(conn: Conn) -> None:
+    await conn.execute(
+        """WITH g AS MATERIALIZED (
+               SELECT endpoint_id FROM lanes
+               WHERE key = '' AND (paused OR gate_reason = 'circuit_open' OR gate_until > now())),
+           d AS (
+               SELECT l.tenant_id, l.endpoint_id, l.tier, l.attempts, coalesce(l.due_at, l.sent_at) AS since,
+                      CASE WHEN l.owner IS NOT NULL THEN 'in_flight' WHEN l.due_at > now() THEN 'delayed'
+                           WHEN g.endpoint_id IS NOT NULL THEN 'held' ELSE 'ready' END AS place
+               FROM live l LEFT JOIN g ON g.endpoint_id = l.endpoint_id),
+           f AS MATERIALIZED (
+               SELECT tenant_id, endpoint_id, tier,
+                      count(*) FILTER (WHERE place = 'ready') AS waiting,
+                      count(*) FILTER (WHERE place = 'delayed') AS delayed,
+                      count(*) FILTER (WHERE place = 'held') AS held,
+                      count(*) FILTER (WHERE place = 'in_flight') AS in_flight,
+                      count(*) FILTER (WHERE place <> 'in_flight' AND attempts > 0) AS retrying,
+                      min(since) FILTER (WHERE place = 'ready') AS oldest
+               FROM d GROUP BY tenant_id, endpoint_id, tier),
+           gone AS (
+               DELETE FROM queue_counts c WHERE NOT EXISTS (
+                   SELECT FROM f WHERE (f.tenant_id, f.endpoint_id, f.tier) = (c.tenant_id, c.endpoint_id, c.tier)))
+           INSERT INTO queue_counts AS c
+               (tenant_id, endpoint_id, tier, waiting, delayed, held, in_flight, retrying, oldest)
+           SELECT tenant_id, endpoint_id, tier, waiting, delayed, held, in_flight, retrying, oldest FROM f
+           ON CONFLICT (tenant_id, endpoint_id, tier) DO UPDATE SET waiting = excluded.waiting,
+               delayed = excluded.delayed, held = excluded.held, in_flight = excluded.in_flight,
+               retrying = excluded.retrying, oldest = excluded.oldest
+           WHERE (c.waiting, c.delayed, c.held, c.in_flight, c.retrying, c.oldest) IS DISTINCT FROM (excluded.waiting,
+               excluded.delayed, excluded.held, excluded.in_flight, excluded.retrying, excluded.oldest)"""
+    )
+
+
+async def _count_dead(conn: Conn) -> None:
+    await conn.execute(
+        """WITH f AS MATERIALIZED (
+               SELECT tenant_id, endpoint_id, count(*) AS dead FROM dead_letters GROUP BY tenant_id, endpoint_id),
+           gone AS (
+               DELETE FROM dead_counts c WHERE NOT EXISTS (
+                   SELECT FROM f WHERE (f.tenant_id, f.endpoint_id) = (c.tenant_id, c.endpoint_id)))
+           INSERT INTO dead_counts AS c (tenant_id, endpoint_id, dead) SELECT tenant_id, endpoint_id, dead FROM f
+           ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET dead = excluded.dead WHERE c.dead <> excluded.dead"""
+    )
+
+
+async def queue_stats(conn: Conn, tenant_id: UUID | None) -> QueueStats:
+    """Return the counts of one tenant (None: of all) as last refreshed; all zero for a tenant without work."""
+    rows = await conn.execute(
+        """WITH t AS (SELECT %s::uuid AS id),
+           i AS (
+               SELECT coalesce(sum(queued), 0)::int8 AS queued, coalesce(sum(scheduled), 0)::int8 AS scheduled
+               FROM intake_counts, t WHERE t.id IS NULL OR tenant_id = t.id),
+           q AS (
+               SELECT coalesce(sum(waiting), 0)::int8 AS waiting, coalesce(sum(delayed), 0)::int8 AS delayed,
+                      coalesce(sum(held), 0)::int8 AS held, coalesce(sum(in_flight), 0)::int8 AS in_flight,
+                      coalesce(sum(retrying), 0)::int8 AS retrying, min(oldest) AS oldest
+               FROM queue_counts, t WHERE t.id IS NULL OR tenant_id = t.id),
+           d AS (
+               SELECT coalesce(sum(dead), 0)::int8 AS dead FROM dead_counts, t WHERE t.id IS NULL OR tenant_id = t.id),
+           s AS (
+               SELECT coalesce(sum(delivered), 0)::int8 AS delivered, coalesce(sum(cancelled), 0)::int8 AS cancelled
+               FROM stats, t
+               WHERE (t.id IS NULL OR tenant_id = t.id) AND (grain = 'day' OR grain = 'minute' AND at >= coalesce(
+                   (SELECT at FROM counted WHERE name = 'stats_days'), '-infinity')))
+           SELECT i.queued + q.waiting + q.delayed + q.held - q.retrying + i.scheduled, q.in_flight, q.retrying,
+                  q.delayed + i.scheduled, q.held, q.waiting + i.queued, s.delivered, d.dead, s.cancelled,
+                  coalesce(extract(epoch FROM greatest(now() - q.oldest, '0'::interval)), 0)::float8,
+                  (SELECT at FROM counted WHERE name = 'queue')
+           FROM i, q, d, s""",
+        (tenant_id,),
+    )
+    return QueueStats(*(await rows.fetchall())[0])

@@ -1,0 +1,32 @@
+"""Metrics of a process in Prometheus's format; where PROMETHEUS_MULTIPROC_DIR is set, of all its siblings too."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+EVENTS = Counter("relay_events_accepted", "Events accepted, repeats of a known key left out.")
+BATCHES = Counter("relay_accept_batches", "Group commits that accepted events.")
+FANNED_OUT = Counter("relay_events_fanned_out", "Events fanned out.")
+ATTEMPTS = Counter("relay_attempts", "Requests sent to endpoints, by what came of them.", ["reason"])
+ATTEMPT_SECONDS = Histogram(
+    "relay_attempt_duration_seconds",
+    "Time from connect to the last byte of an attempt.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+DELIVERIES = Counter("relay_deliveries", "Deliveries that became final, by outcome.", ["outcome"])
+SLEEPING_LANES = Counter("relay_sleeping_lanes", "Lanes found asleep with work in them; must stay 0.")
+RESENT = Counter("relay_hints_resent", "Deliveries and lanes handed out again because nobody took them up.")
+GIVEN_BACK = Counter("relay_deliveries_given_back", "Deliveries of silent workers that went back to their lanes.")
+
+
+def render() -> bytes:
+    """The page for a scrape."""
+    registry = CollectorRegistry()
+    try:
+        MultiProcessCollector(registry)
+    except ValueError:  # PROMETHEUS_MULTIPROC_DIR is not set
+        return generate_latest(REGISTRY)
+    return generate_latest(registry)

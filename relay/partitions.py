@@ -1,0 +1,107 @@
+"""The daily partitions of the append-only tables: made ahead, retired when nothing that waits can need them.
+
+Made as plain tables and attached, retired by DETACH CONCURRENTLY and DROP, with a short lock time-out: neither waits
+behind a reader while intake waits behind it. There is no DEFAULT partition, which would forbid both.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+from relay.ids import floor_at
+
+_DAYS_BEHIND = 2
+_DAYS_AHEAD = 7
+_BY_ID = ("events", "history", "fanouts")
+_BY_TIME = ("attempts",)
+_LOG = logging.getLogger(__name__)
+
+
+def ensure(conn: Connection[TupleRow], *, now: datetime | None = None) -> list[str]:
+    """Make the partitions of two days back to seven ahead that are missing; return their names. Needs autocommit."""
+    today = (now or datetime.now(UTC)).date()
+    existing = _existing(conn)
+    made: list[str] = []
+    for offset in range(-_DAYS_BEHIND, _DAYS_AHEAD + 1):
+        day = today + timedelta(days=offset)
+        for table in _BY_ID + _BY_TIME:
+            name = _name(table, day)
+            if name not in existing and _make(conn, table, day):
+                made.append(name)
+    return made
+
+
+def retire(conn: Connection[TupleRow], *, keep_days: int, now: datetime | None = None) -> list[str]:
+    """Drop partitions wholly older than `keep_days` and than anything in `live`; return their names. Needs autocommit."""
+    horizon = (now or datetime.now(UTC)).date() - timedelta(days=keep_days)
+    oldest = _oldest_needed(conn)
+    limit = min(horizon, oldest) if oldest else horizon
+    dropped: list[str] = []
+    for name in sorted(_existing(conn)):
+        table, _, stamp = name.rpartition("_")
+        day = datetime.strptime(stamp, "%Y%m%d").replace(tzinfo=UTC).date()
+        if day < limit and _drop(conn, table, name):
+            dropped.append(name)
+    return dropped
+
+
+def _oldest_needed(conn: Connection[TupleRow]) -> date | None:
+    row = conn.execute(
+        """SELECT least((SELECT event_id FROM live ORDER BY event_id LIMIT 1), (SELECT id FROM live ORDER BY id LIMIT 1),
+                        (SELECT event_id FROM scheduled ORDER BY event_id LIMIT 1), (SELECT min(event_id::text)::uuid FROM outbox))"""
+    ).fetchone()
+    if row is None or row[0] is None:
+        return None
+    return datetime.fromtimestamp((row[0].int >> 80) / 1000, UTC).date()
+
+
+def _existing(conn: Connection[TupleRow]) -> set[str]:
+    rows = conn.execute(
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent::regclass::text = ANY(%s)",
+        (list(_BY_ID + _BY_TIME),),
+    )
+    return {row[0] for row in rows}
+
+
+def _name(table: str, day: date) -> str:
+    return f"{table}_{day:%Y%m%d}"
+
+
+def _bounds(table: str, day: date) -> tuple[str, str]:
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    end = start + timedelta(days=1)
+    if table in _BY_TIME:
+        return start.isoformat(), end.isoformat()
+    return str(floor_at(start.timestamp())), str(floor_at(end.timestamp()))
+
+
+def _make(conn: Connection[TupleRow], table: str, day: date) -> bool:
+    child, parent = sql.Identifier(_name(table, day)), sql.Identifier(table)
+    low, high = (sql.Literal(bound) for bound in _bounds(table, day))
+    try:
+        with conn.transaction():
+            conn.execute("SELECT set_config('lock_timeout', '2s', true)")
+            conn.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(child, parent))
+            conn.execute(
+                sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(parent, child, low, high)
+            )
+    except (psycopg.errors.DuplicateTable, psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation) as cause:
+        _LOG.info("partition %s not made now: %s", _name(table, day), cause)
+        return False
+    return True
+
+
+def _drop(conn: Connection[TupleRow], table: str, name: str) -> bool:
+    child, parent = sql.Identifier(name), sql.Identifier(table)
+    try:
+        conn.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, child))
+        conn.execute(sql.SQL("DROP TABLE {}").format(child))
+    except psycopg.errors.LockNotAvailable as cause:
+        _LOG.info("partition %s not dropped now: %s", name, cause)
+        return False
+    return True

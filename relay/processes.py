@@ -1,0 +1,63 @@
+"""Child processes that end with their parent: what to start, as whom, and how to ask it to stop.
+
+On Linux the kernel itself signals a child when its parent dies (prctl(2), PR_SET_PDEATHSIG), so even `kill -9` of a
+parent leaves nothing behind. Children must be started from the main thread: the kernel looks at the thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A process to start; `run_as` is the (user, group) to give up root for, `stop_signal` asks it to end in order."""
+
+    name: str
+    argv: tuple[str, ...]
+    cwd: Path
+    environment: Mapping[str, str]
+    stop_signal: signal.Signals = signal.SIGTERM
+    run_as: tuple[int, int] | None = None
+
+
+def spawn_options(command: Command) -> dict[str, Any]:
+    """The keywords for `subprocess.Popen` or `asyncio.create_subprocess_exec` that start this command as it should be.
+
+    It gets a session of its own, so that Ctrl-C in a terminal reaches only the parent, which stops all in order.
+    """
+    options: dict[str, Any] = {
+        "cwd": command.cwd,
+        "env": dict(command.environment),
+        "start_new_session": True,
+        "preexec_fn": _follow(os.getpid(), command.stop_signal),
+    }
+    if command.run_as is not None:
+        user, group = command.run_as
+        options |= {"user": user, "group": group, "extra_groups": []}
+    return options
+
+
+def end_with_parent(stop_signal: signal.Signals = signal.SIGTERM) -> None:
+    """Have this process signalled when its parent dies; does nothing where the kernel cannot (macOS)."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
+
+
+def _follow(parent: int, stop_signal: signal.Signals) -> Callable[[], None]:
+    def prepare() -> None:
+        end_with_parent(stop_signal)
+        if os.getppid() != parent:  # it died before the line above took effect
+            os._exit(1)
+
+    return prepare

@@ -1,0 +1,331 @@
+"""The queues: hints on Redis that there is work. The one module that knows Dramatiq's broker.
+
+A message says "there is work with these ids". Losing it, doubling it or reordering it changes nothing but latency, so
+producers enqueue by name and never wait long, and the clock repeats what nobody took up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import redis.asyncio
+from dramatiq import Broker, Message, Middleware, Worker
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer  # pyright: ignore[reportPrivateUsage]
+from dramatiq.common import current_millis
+from dramatiq.errors import ConnectionClosed
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+QUEUES = {
+    "fan_out": "fanout",
+    "deliver_high": "deliver.high",
+    "deliver_normal": "deliver.normal",
+    "deliver_low": "deliver.low",
+    "lane": "lanes",
+    "dead_letter": "dead",
+    "housekeeping": "housekeeping",
+}
+"""Actor to queue. New names are shipped in workers before producers use them."""
+
+#: Redis is away, hung or overfull: the hint is lost, the work is not.
+UNREACHABLE = (redis.RedisError, OSError, TimeoutError)
+WAKE_CHANNEL = "relay:wake"
+CLOCK = "clock"
+_BELL = "relay:bell:"
+_BELL_MS = 1000
+_NAMESPACE = "dramatiq"
+_LOOK_S = 1.0
+_HEARTBEAT_TIMEOUT_MS = 90_000
+_HEARTBEAT_S = 5.0
+_LOG = logging.getLogger(__name__)
+
+# KEYS: messages hash, queue list. ARGV: channel, queue, then id and data in turn. Repeating it pushes nothing twice.
+_ENQUEUE = """
+for i = 3, #ARGV, 2 do
+  if redis.call('hsetnx', KEYS[1], ARGV[i], ARGV[i + 1]) == 1 then redis.call('rpush', KEYS[2], ARGV[i]) end
+end
+redis.call('publish', ARGV[1], ARGV[2])
+"""
+# KEYS: messages hash, queue list, then the bells. ARGV: channel, queue, id, data, milliseconds. All or nothing.
+_RING = """
+local silent = false
+for i = 3, #KEYS do
+  if redis.call('set', KEYS[i], '1', 'NX', 'PX', ARGV[5]) then silent = true end
+end
+if silent then
+  redis.call('hset', KEYS[1], ARGV[3], ARGV[4])
+  redis.call('rpush', KEYS[2], ARGV[3])
+  redis.call('publish', ARGV[1], ARGV[2])
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """One message: the actor's name and its keyword arguments (JSON)."""
+
+    actor: str
+    args: dict[str, Any]
+
+
+class Queue:
+    """The producers' side, on the event loop: enqueues by name, many with one command."""
+
+    def __init__(self, redis_url: str, *, pool_size: int, timeout_s: float) -> None:
+        """`timeout_s` bounds every command: whoever uses this can do without Redis for as long as that."""
+        self._redis = redis.asyncio.Redis.from_url(
+            redis_url,
+            max_connections=pool_size,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=None,
+        )
+        self._enqueue = self._redis.register_script(_ENQUEUE)
+        self._ring = self._redis.register_script(_RING)
+
+    async def enqueue(self, hints: Sequence[Hint]) -> None:
+        """Put the hints into their queues, one command a queue, and wake its consumers. Raises UNREACHABLE."""
+        by_queue: dict[str, list[str | bytes]] = defaultdict(list)
+        for hint in hints:
+            queue, id, data = _message(hint)
+            by_queue[queue] += (id, data)
+        for queue, pairs in by_queue.items():
+            await self._enqueue(keys=_keys(queue), args=[WAKE_CHANNEL, queue, *pairs])
+
+    async def ring(self, shards: Sequence[int]) -> None:
+        """Ask for a fan-out of these outbox shards, unless one is on its way for all of them. Raises UNREACHABLE."""
+        queue, id, data = _message(Hint("fan_out", {"shards": sorted(shards)}))
+        keys = [*_keys(queue), *(f"{_BELL}{shard}" for shard in shards)]
+        await self._ring(keys=keys, args=[WAKE_CHANNEL, queue, id, data, _BELL_MS])
+
+    async def silence(self, shards: Sequence[int]) -> None:
+        """Let the bells of these shards ring again; a fan-out does this before it looks."""
+        await self._redis.delete(*(f"{_BELL}{shard}" for shard in shards))
+
+    async def wake_clock(self) -> None:
+        """Tell the clocks that a lane is due."""
+        await self._redis.publish(WAKE_CHANNEL, CLOCK)
+
+    async def length(self, actor: str) -> int:
+        """Messages that wait in the actor's queue."""
+        return int(await self._redis.llen(f"{_NAMESPACE}:{QUEUES[actor]}"))
+
+    async def ping(self) -> None:
+        """Raise UNREACHABLE unless Redis answers."""
+        await self._redis.ping()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+def _keys(queue: str) -> list[str]:
+    return [f"{_NAMESPACE}:{queue}.msgs", f"{_NAMESPACE}:{queue}"]
+
+
+def _message(hint: Hint) -> tuple[str, str, bytes]:
+    queue, id = QUEUES[hint.actor], str(uuid.uuid4())
+    message = Message[Any](
+        queue_name=queue,
+        actor_name=hint.actor,
+        args=(),
+        kwargs=hint.args,
+        options={"redis_message_id": id},
+        message_id=id,
+        message_timestamp=current_millis(),
+    )
+    return queue, id, message.encode()
+
+
+def worker_broker(redis_url: str, *, pool_size: int, middleware: list[Middleware]) -> RelayBroker:
+    """The broker of a worker process; the middleware list is complete, nothing is added to it but wake-up and heartbeat."""
+    pool = redis.ConnectionPool.from_url(
+        redis_url,
+        max_connections=pool_size,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        retry=Retry(NoBackoff(), 0),
+    )
+    broker = RelayBroker(
+        client=redis.Redis(connection_pool=pool),
+        middleware=[Wake(redis_url), Heartbeat(), *middleware],
+        namespace=_NAMESPACE,
+        heartbeat_timeout=_HEARTBEAT_TIMEOUT_MS,
+        maintenance_chance=20_000,
+        dead_message_ttl=86_400_000,
+    )
+    for queue in QUEUES.values():
+        broker.declare_queue(queue)
+    return broker
+
+
+class RelayBroker(RedisBroker):
+    """Dramatiq's Redis broker whose consumers wait to be woken instead of polling. Same keys, same scripts."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.woken: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+        self.held: defaultdict[str, set[str]] = defaultdict(set)
+        self.on_clock: Callable[[], None] = lambda: None
+
+    @property
+    def consumer_class(self) -> type[_RedisConsumer]:
+        """Consumers that wait for `woken`, and look by themselves once a second."""
+        return _WokenConsumer
+
+
+class _WokenConsumer(_RedisConsumer):
+    """Fetches when woken. What Redis thinks this process holds and it does not, a new consumer gives back.
+
+    Stock consumers lose such messages for the life of the process when a fetch's answer is lost (dramatiq issue 527),
+    and take a time-out for a bug instead of a lost connection (issue 894).
+    """
+
+    broker: RelayBroker
+
+    def __init__(self, broker: RelayBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout)
+        self._held = broker.held[queue_name]
+        if queue_name.endswith(".DQ"):
+            self._held.clear()
+        try:
+            self._give_back_orphans()
+        except UNREACHABLE as cause:
+            raise ConnectionClosed(cause) from None
+
+    def _give_back_orphans(self) -> None:
+        key = f"{self.broker.namespace}:__acks__.{self.broker.broker_id}.{self.queue_name}"
+        acks: set[bytes] = self.broker.client.smembers(key)  # pyright: ignore[reportAssignmentType]
+        orphans = [id for id in (ack.decode() for ack in acks) if id not in self._held]
+        if orphans:
+            self.broker.do_requeue(self.queue_name, *orphans)
+
+    def __next__(self) -> Any:
+        woken = self.broker.woken[self.queue_name]
+        try:
+            if not self.message_cache:
+                woken.clear()
+                room = self.prefetch - self.outstanding_message_count
+                if room > 0:
+                    self.message_cache = self.broker.do_fetch(self.queue_name, room)
+                if not self.message_cache:
+                    woken.wait(_LOOK_S)
+                    return None
+            message = super().__next__()
+        except redis.TimeoutError as cause:
+            raise ConnectionClosed(cause) from None
+        except redis.ConnectionError as cause:
+            raise ConnectionClosed(cause) from None
+        if message is not None:
+            self._held.add(message.options["redis_message_id"])
+        return message
+
+    def ack(self, message: Any) -> None:
+        try:
+            super().ack(message)
+        except redis.TimeoutError as cause:
+            raise ConnectionClosed(cause) from None
+        self._release(message)
+
+    def nack(self, message: Any) -> None:
+        try:
+            super().nack(message)
+        except redis.TimeoutError as cause:
+            raise ConnectionClosed(cause) from None
+        self._release(message)
+
+    def requeue(self, messages: Any) -> None:
+        messages = list(messages)
+        try:
+            super().requeue(messages)
+        except UNREACHABLE as cause:
+            raise ConnectionClosed(cause) from None
+        for message in messages:
+            self._held.discard(message.options["redis_message_id"])
+
+    def close(self) -> None:
+        cached = [Message.decode(data) for data in self.message_cache if data]
+        self.message_cache = []
+        self.requeue(cached)
+
+    def _release(self, message: Any) -> None:
+        self._held.discard(message.options["redis_message_id"])
+        self.broker.woken[self.queue_name].set()
+
+
+class Wake(Middleware):
+    """One thread a process that hears of each enqueue and wakes the queue's consumer, or the clock."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis_url = redis_url
+        self._stopped = threading.Event()
+        self._broker: RelayBroker | None = None
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Start to listen."""
+        assert isinstance(broker, RelayBroker)
+        self._broker = broker
+        threading.Thread(target=self._run, daemon=True, name="wake").start()
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Stop to listen, and let every consumer see that it is over."""
+        self._stopped.set()
+        assert isinstance(broker, RelayBroker)
+        for woken in list(broker.woken.values()):
+            woken.set()
+
+    def _run(self) -> None:
+        assert self._broker is not None
+        while not self._stopped.is_set():
+            try:
+                self._listen(self._broker)
+            except UNREACHABLE:
+                self._stopped.wait(0.2)
+
+    def _listen(self, broker: RelayBroker) -> None:
+        with redis.Redis.from_url(self._redis_url, socket_timeout=5, socket_connect_timeout=2) as client, client.pubsub() as bell:
+            bell.subscribe(WAKE_CHANNEL)
+            for woken in list(broker.woken.values()):
+                woken.set()
+            while not self._stopped.is_set():
+                message = bell.get_message(timeout=2.0)
+                if message and message["type"] == "message":
+                    _wake(broker, message["data"].decode())
+
+
+def _wake(broker: RelayBroker, who: str) -> None:
+    if who == CLOCK:
+        broker.on_clock()
+    else:
+        broker.woken[who].set()
+
+
+class Heartbeat(Middleware):
+    """Beats from a thread of its own, so that a process whose consumers are all full is not taken for dead."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Start to beat."""
+        assert isinstance(broker, RelayBroker)
+        threading.Thread(target=self._run, args=(broker,), daemon=True, name="heartbeat").start()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Stop."""
+        self._stopped.set()
+
+    def _run(self, broker: RelayBroker) -> None:
+        while not self._stopped.wait(_HEARTBEAT_S):
+            try:
+                broker.client.zadd(f"{broker.namespace}:__heartbeats__", {broker.broker_id: int(time.time() * 1000)})
+            except UNREACHABLE as cause:
+                _LOG.debug("no heartbeat to Redis: %s", cause)

@@ -1,0 +1,215 @@
+"""What one process of each kind is made of: built once by its entry point, and handed down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from uuid import UUID
+
+import psycopg
+
+from relay import partitions
+from relay.catalog.secrets import Vault
+from relay.clock import Clock
+from relay.db import LOST, Database, newest_migration, schema_version
+from relay.delivery import direct
+from relay.delivery.addresses import Guard
+from relay.delivery.beats import BEAT_S, Beats
+from relay.delivery.deliver import Deliverer
+from relay.delivery.destinations import Destinations
+from relay.delivery.fanout import FanOut
+from relay.delivery.holder import LaneHolder
+from relay.delivery.holdings import Holdings
+from relay.delivery.live import hints_for
+from relay.delivery.recorder import Recorder
+from relay.delivery.sender import Sender
+from relay.delivery.transport import Transport
+from relay.errors import RelayError
+from relay.ids import PostgresTime, Uuid7
+from relay.intake.collector import Collector
+from relay.intake.doorbell import Doorbell
+from relay.queue import UNREACHABLE, Hint, Queue
+from relay.settings import Settings
+
+_HEALTH_S = 2.0
+_CLOCK_CHECK_S = 30.0
+_REDIS_TIMEOUT_S = 2.0
+#: What the sender may use of SHUTDOWN_GRACE_S; the rest is for recording, giving back, and Dramatiq's own end.
+_SHARE_OF_GRACE = 0.6
+_LOG = logging.getLogger(__name__)
+
+
+async def health(db: Database, queue: Queue) -> dict[str, str]:
+    """Whether Postgres and Redis answer within 2 s and the schema is as new as this code. Never raises."""
+    postgres, schema, redis = "down", "unknown", "down"
+    with suppress(*LOST, TimeoutError, RelayError):
+        async with asyncio.timeout(_HEALTH_S), db.connection() as conn:
+            schema = "current" if await schema_version(conn) >= newest_migration() else "old"
+            postgres = "up"
+    with suppress(*UNREACHABLE):
+        await asyncio.wait_for(queue.ping(), _HEALTH_S)
+        redis = "up"
+    return {"postgres": postgres, "schema": schema, "redis": redis}
+
+
+class Web:
+    """A web process: accepts events and answers questions."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.time = PostgresTime()
+        self.ids = Uuid7(self.time)
+        self.guard = Guard(settings.allowed_private_networks)
+        self.vault = Vault(settings.signing_key)
+        self.db = Database(settings)
+        self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
+        self.doorbell = Doorbell(self.queue)
+        self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Start the pool and follow Postgres's time."""
+        await self.db.open()
+        self._tasks = [asyncio.create_task(_follow_time(self.db, self.time))]
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await _cancel(self._tasks)
+        await self.db.close()
+        await self.queue.close()
+
+    async def health(self) -> dict[str, str]:
+        """See `health`."""
+        return await health(self.db, self.queue)
+
+    async def send_test(self, tenant_id: UUID, endpoint_id: UUID, event_type: str | None) -> UUID:
+        """Send a test event to one endpoint and return the delivery's id. NotFound without such an endpoint."""
+        async with self.db.transaction() as conn:
+            dispatched = await direct.test(conn, tenant_id, endpoint_id, event_type=event_type, ids=self.ids)
+        with suppress(*UNREACHABLE):
+            await asyncio.wait_for(self.queue.enqueue(hints_for([dispatched])), 0.1)
+        return dispatched.id
+
+
+class Worker:
+    """A worker process: fans out, sends, records, and runs the clock."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.time = PostgresTime()
+        self.ids = Uuid7(self.time)
+        self.holdings = Holdings()
+        self.db = Database(settings, on_lost=self._distrust)
+        self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
+        self.beats = Beats(self.db, self.holdings)
+        self.transport = Transport(Guard(settings.allowed_private_networks))
+        self.recorder = Recorder(self.db, self.holdings, on_dead=self._announce_dead)
+        self.sender = Sender(
+            self.transport, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
+        )
+        self.deliverer = Deliverer(
+            self.db,
+            beats=self.beats,
+            holdings=self.holdings,
+            destinations=Destinations(Vault(settings.signing_key)),
+            sender=self.sender,
+            recorder=self.recorder,
+        )
+        self.holder = LaneHolder(
+            self.db, self.deliverer, beats=self.beats, holdings=self.holdings, wake_clock=self.queue.wake_clock
+        )
+        self.fanout = FanOut(self.db, ids=self.ids)
+        self.clock = Clock(self.db, self.queue, maintain=self._maintain_partitions)
+        self._beating: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop_at: float | None = None
+
+    async def start(self) -> None:
+        """Begin to beat and tick; while Postgres is away nothing is claimed."""
+        await self.db.open()
+        self._beating = asyncio.create_task(_every(BEAT_S, self.beats.beat))
+        self._tasks = [asyncio.create_task(self.clock.run()), asyncio.create_task(_follow_time(self.db, self.time))]
+
+    async def drain_outbox(self, shards: list[int]) -> None:
+        """Fan out until these shards are empty, and hand out what may be sent at once."""
+        with suppress(*UNREACHABLE):
+            await self.queue.silence(shards)
+        again = True
+        while again:
+            dispatched, again = await self.fanout.drain(shards)
+            if dispatched:
+                await self.queue.enqueue(hints_for(dispatched))
+
+    async def begin_stop(self) -> None:
+        """Send nothing new; the grace runs from here."""
+        self._stop_at = asyncio.get_running_loop().time() + self.settings.shutdown_grace_s * _SHARE_OF_GRACE
+        await _cancel(self._tasks)
+        self.sender.stop()
+
+    async def stop(self) -> None:
+        """Finish what is being sent, within the grace, record it, and give the rest back."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._stop_at):
+                await self.holder.stop()
+                await self.sender.wait_until_idle()
+        with suppress(TimeoutError, *LOST):
+            async with asyncio.timeout(_HEALTH_S):
+                await self.recorder.flush()
+                await self.beats.end()
+        await _cancel([self._beating] if self._beating else [])
+        await self.transport.close()
+        await self.queue.close()
+        await self.db.close()
+
+    def tell_of_dead(self, ids: Sequence[UUID]) -> None:
+        """Say in the log which deliveries died."""
+        for id in ids:
+            _LOG.warning("delivery %s is dead", id)
+
+    def _distrust(self) -> None:
+        self.beats.distrust()
+
+    def _announce_dead(self, ids: list[UUID]) -> None:
+        task = asyncio.get_running_loop().create_task(self._enqueue_dead(ids))
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    async def _enqueue_dead(self, ids: list[UUID]) -> None:
+        with suppress(*UNREACHABLE):
+            await self.queue.enqueue([Hint("dead_letter", {"ids": [id.hex for id in ids]})])
+
+    def _maintain_partitions(self) -> None:
+        with psycopg.connect(self.settings.database_url, autocommit=True, connect_timeout=5) as conn:
+            partitions.ensure(conn)
+            partitions.retire(conn, keep_days=self.settings.retention_days)
+
+
+async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await do()
+        except (*LOST, RelayError) as cause:
+            _LOG.warning("trying again in %s s: %s", seconds, cause)
+        except Exception:
+            _LOG.exception("trying again in %s s", seconds)
+        await asyncio.sleep(seconds)
+
+
+async def _follow_time(db: Database, postgres_time: PostgresTime) -> None:
+    async def measure() -> None:
+        async with db.connection() as conn:
+            before = time.time()
+            row = await (await conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8")).fetchone()
+            assert row is not None
+            postgres_time.offset_s = row[0] - (before + time.time()) / 2
+
+    await _every(_CLOCK_CHECK_S, measure)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

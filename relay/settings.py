@@ -1,0 +1,121 @@
+"""Relay's settings: read once from the environment by each entry point, then passed down, frozen.
+
+Every name may instead be given as `NAME_FILE=/path`, and the file's text is the value. A wrong or missing value raises
+`SettingsError` with one sentence that names the variable.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SettingsError(Exception):
+    """A setting is wrong or missing; the message is one sentence for the person who set it."""
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
+    except ValueError as cause:
+        raise ValueError(f"must be networks separated by commas, like 10.0.0.0/8,fd00::/8 ({cause})") from cause
+
+
+def _flag(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if value.strip().lower() not in words:
+        raise ValueError("must be true or false")
+    return words[value.strip().lower()]
+
+
+def _url_of(*schemes: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if isinstance(value, str) and urlsplit(value).scheme not in schemes:
+            raise ValueError(f"must be a URL that starts with {' or '.join(s + '://' for s in schemes)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
+RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
+
+
+class Settings(BaseModel):
+    """All settings; a field's name in capitals is the variable's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database_url: PostgresUrl = Field(description="Postgres 15 or later, as postgresql://user:password@host:port/name.")
+    redis_url: RedisUrl = Field(description="The Redis or Valkey that carries the queues, as redis://host:port/0.")
+    signing_key: str = Field(min_length=32, description="At least 32 characters; derives the key that encrypts secrets.")
+    database_max_conns: int = Field(10, ge=2, le=500, description="Postgres connections of one process, at most.")
+    database_pgbouncer: Flag = Field(False, description="true behind PgBouncer in transaction mode: nothing is prepared.")
+    redis_pool_size: int = Field(64, ge=8, le=10_000, description="Redis connections of one process, at most.")
+    host: str = Field("0.0.0.0", description="Address the web processes listen on.")  # noqa: S104
+    port: int = Field(8080, ge=1, le=65535, description="Port the web processes listen on.")
+    metrics_port: int = Field(9090, ge=0, le=65535, description="Port of a worker's health and metrics pages; 0: none.")
+    web_concurrency: int = Field(2, ge=1, le=64, description="Web processes.")
+    worker_processes: int = Field(2, ge=1, le=64, description="Worker processes.")
+    worker_concurrency: int = Field(1000, ge=1, le=10_000, description="Requests in flight in one worker process.")
+    shutdown_grace_s: int = Field(25, ge=1, le=600, description="Seconds a worker has to finish what it sends.")
+    auth_enabled: Flag = Field(True, description="false: no keys, one client with every scope. For development only.")
+    enable_playground: Flag = Field(False, description="true: serve /playground.")
+    log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="The least level that is logged.")
+    log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else json.")
+    metrics_provider: Literal["prometheus", ""] = Field("prometheus", description="prometheus, or empty for none.")
+    allowed_private_networks: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
+        (), description="Private networks that endpoints may be in, separated by commas. Cloud metadata never."
+    )
+    retention_days: int = Field(30, ge=1, le=3650, description="Days that events and history are kept.")
+    max_payload_bytes: int = Field(1 << 20, ge=1, description="Largest payload of an event, in bytes.")
+    max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest body of a request, in bytes.")
+
+
+def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Build the settings from the environment (or a given mapping); raise `SettingsError` on the first wrong one."""
+    source = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    for field in Settings.model_fields:
+        value = _value(source, field.upper())
+        if value is not None:
+            values[field] = value
+    try:
+        return Settings(**{**values, **overrides})
+    except ValidationError as cause:
+        raise SettingsError(_sentence(cause)) from cause
+
+
+def _value(source: Mapping[str, str], name: str) -> str | None:
+    path = source.get(f"{name}_FILE")
+    if path is None:
+        return source.get(name)
+    if name in source:
+        raise SettingsError(f"{name} and {name}_FILE are both set; set one of them.")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise SettingsError(f"{name}_FILE names {path}, which cannot be read ({cause}).") from cause
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = str(first["loc"][0]).upper() if first["loc"] else "A setting"
+    if first["type"] == "missing":
+        return f"{name} is not set: {Settings.model_fields[name.lower()].description}"
+    what = re.sub(r"^Value error, ", "", first["msg"])
+    return f"{name}: {what[:1].lower()}{what[1:]}."

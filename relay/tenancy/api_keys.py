@@ -1,0 +1,117 @@
+"""API keys: shown once, stored as a hash; a key is 256 random bits, so a plain SHA-256 is enough to look it up by."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from relay.db import Conn
+from relay.errors import Invalid, NotFound
+from relay.ids import Uuid7
+from relay.paging import NEWEST, Page, page
+from relay.tenancy.scopes import Scope
+
+_MARK = "rly_"
+_PREFIX_LENGTH = len(_MARK) + 8
+_RANDOM_BYTES = 32
+_MAX_NAME = 255
+_ids = Uuid7()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as it may be shown: never the key itself."""
+
+    id: UUID
+    tenant_id: UUID
+    name: str
+    prefix: str
+    scopes: frozenset[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks, and what they may do; `key_id` is None without auth."""
+
+    tenant_id: UUID
+    scopes: frozenset[Scope]
+    key_id: UUID | None
+    name: str
+
+
+async def create(
+    conn: Conn, tenant_id: UUID, *, name: str, scopes: Iterable[Scope], expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key and return it with its text, which cannot be had again. Raises Invalid for a bad name or no scope."""
+    wanted = sorted(set(scopes))
+    if not wanted:
+        raise Invalid("scopes must name at least one scope.", field="scopes")
+    if not 1 <= len(name) <= _MAX_NAME or not name.isprintable():
+        raise Invalid(f"name must be 1 to {_MAX_NAME} printable characters.", field="name")
+    key = _MARK + secrets.token_urlsafe(_RANDOM_BYTES)
+    rows = await conn.execute(
+        """INSERT INTO api_keys (id, tenant_id, name, prefix, hash, scopes, expires_at)
+           VALUES (%s, %s, %s, %s, %s, %s, %s)
+           RETURNING id, tenant_id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at""",
+        (_ids(), tenant_id, name, key[:_PREFIX_LENGTH], _hash(key), [str(scope) for scope in wanted], expires_at),
+    )
+    return _api_key(*(await rows.fetchall())[0]), key
+
+
+async def find_principal(conn: Conn, key: str) -> Principal | None:
+    """Return who holds the key; unknown, expired and revoked keys all give None. Notes the use, to the minute."""
+    rows = await conn.execute(
+        """WITH k AS (
+               SELECT id, tenant_id, scopes, name, last_used_at FROM api_keys
+               WHERE hash = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())),
+           used AS (
+               UPDATE api_keys a SET last_used_at = date_trunc('minute', now()) FROM k
+               WHERE a.id = k.id AND (k.last_used_at IS NULL OR k.last_used_at < date_trunc('minute', now())))
+           SELECT tenant_id, scopes, id, name FROM k""",
+        (_hash(key),),
+    )
+    row = await rows.fetchone()
+    return Principal(row[0], frozenset(map(Scope, row[1])), row[2], row[3]) if row else None
+
+
+async def list_(conn: Conn, tenant_id: UUID, *, first: int, after: UUID | None = None) -> Page[ApiKey]:
+    """Return the tenant's keys, newest first, the revoked and expired ones included."""
+    rows = await conn.execute(
+        """SELECT id, tenant_id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at
+           FROM api_keys WHERE tenant_id = %s AND id < %s ORDER BY id DESC LIMIT %s""",
+        (tenant_id, after or NEWEST, first + 1),
+    )
+    return page([_api_key(*row) for row in await rows.fetchall()], first=first, after=after)
+
+
+async def revoke(conn: Conn, tenant_id: UUID, id: UUID) -> ApiKey:
+    """End the key and return it; revoking it again changes nothing. Raises NotFound."""
+    rows = await conn.execute(
+        """UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE tenant_id = %s AND id = %s
+           RETURNING id, tenant_id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at""",
+        (tenant_id, id),
+    )
+    row = await rows.fetchone()
+    if row is None:
+        raise NotFound("There is no API key with this id.")
+    return _api_key(*row)
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _api_key(id: UUID, tenant_id: UUID, name: str, prefix: str, scopes: list[str], *times: datetime | None) -> ApiKey:
+    created_at, expires_at, revoked_at, last_used_at = times
+    assert created_at is not None
+    return ApiKey(
+        id, tenant_id, name, prefix, frozenset(map(Scope, scopes)), created_at, expires_at, revoked_at, last_used_at
+    )

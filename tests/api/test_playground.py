@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import falcon.asgi
+import falcon.testing
+import pytest
+import uvicorn
+from graphql import GraphQLSchema, build_schema, graphql_sync, parse, validate
+from hypothesis import given
+from hypothesis import strategies as st
+from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+
+from api.playground import add_routes
+from api.playground.static import ASSETS
+from api.playground.tabs import TABS
+from relay.settings import Settings, read_settings
+
+# What the tabs ask for, as it stands in the contract.
+SCHEMA_OF_THE_TABS = build_schema("""
+scalar DateTime scalar JSON scalar SafeInt
+enum EventStatus { QUEUED } enum DeliveryStatus { QUEUED } enum EndpointStatus { ACTIVE } enum Reason { OK }
+type Query { events(first: Int = 20, after: String): EventConnection! queueStats: QueueStats! }
+type Mutation {
+  sendEvent(input: SendEventInput!, idempotencyKey: String): Event!
+  createEndpoint(input: CreateEndpointInput!): CreatedEndpoint!
+}
+type EventConnection { nodes: [Event!]! }
+type Event { id: ID! eventType: String payload: JSON status: EventStatus! createdAt: DateTime!
+  deliveries(first: Int = 50): [Delivery!]! }
+type Delivery { id: ID! destination: String! status: DeliveryStatus! attempts: Int! maxAttempts: Int! reason: Reason
+  nextAttemptAt: DateTime deliveryAttempts: [DeliveryAttempt!]! }
+type DeliveryAttempt { attemptNumber: Int! statusCode: Int error: String reason: Reason! durationMs: Int!
+  attemptedAt: DateTime! responseBody: String }
+type Endpoint { id: ID! url: String! eventTypes: [String!]! status: EndpointStatus! }
+type CreatedEndpoint { endpoint: Endpoint! secret: String! }
+type QueueStats { queued: SafeInt! pending: SafeInt! delivering: SafeInt! delayed: SafeInt! delivered: SafeInt!
+  failed: SafeInt! dead: SafeInt! cancelled: SafeInt! ready: SafeInt! held: SafeInt! oldestAgeSeconds: Float!
+  asOf: DateTime! }
+input CreateEndpointInput { url: String! eventTypes: [String!]! }
+input SendEventInput { eventType: String! payload: JSON! }
+""")
+
+STATS = {
+    **dict.fromkeys(("queued", "pending", "delivering", "delayed", "failed", "dead", "cancelled", "ready", "held"), 0),
+    "delivered": 4000,
+    "oldestAgeSeconds": 0.0,
+    "asOf": "2026-01-02T03:04:05.000Z",
+}
+NAMES = ["CreateEndpoint", "Send", "Look", "Stats"]
+ANSWERS: dict[str, Any] = {
+    "queueStats": STATS,
+    "events": {"nodes": []},
+    "sendEvent": {"id": "evt_1", "status": "QUEUED", "createdAt": STATS["asOf"]},
+    "createEndpoint": lambda _info, input: {"secret": "whsec_1", "endpoint": {"id": 1, "status": "ACTIVE", **input}},
+}
+
+
+def settings(**changes: Any) -> Settings:
+    must = {"DATABASE_URL": "postgresql://h/d", "REDIS_URL": "redis://h", "SIGNING_KEY": "k" * 32}
+    return read_settings(must, **{"enable_playground": True, "auth_enabled": False, **changes})
+
+
+def client(**changes: Any) -> falcon.testing.TestClient:
+    app = falcon.asgi.App()
+    add_routes(app, settings(**changes))
+    return falcon.testing.TestClient(app)
+
+
+def assets_of(html: str) -> list[str]:
+    return re.findall(r'(?:src|href)="(playground/assets/[^"]+)"', html)
+
+
+def test_the_page_names_only_files_that_relay_serves_with_their_types() -> None:
+    http = client()
+    page = http.simulate_get("/playground")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    types = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+    assert len(assets_of(page.text)) == 8
+    for url in assets_of(page.text):
+        asset = http.simulate_get("/" + url)
+        assert asset.status_code == 200, url
+        assert asset.headers["content-type"].startswith(types[url.partition("?")[0].rpartition(".")[2]])
+        assert asset.headers["x-content-type-options"] == "nosniff"
+        assert asset.content
+
+
+@pytest.mark.parametrize("path", ["/", "/playground"])
+def test_a_page_refers_to_no_other_origin_and_may_ask_none(path: str) -> None:
+    page = client().simulate_get(path)
+    assert not re.search(r'(?:src|href|action)="(?:https?:)?//', page.text)
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe-eval" not in policy
+    assert "http" not in policy
+
+
+def test_a_file_is_cached_for_ever_only_under_the_current_version() -> None:
+    http = client()
+    url = assets_of(http.simulate_get("/playground").text)[0]
+    assert "immutable" in http.simulate_get("/" + url).headers["cache-control"]
+    assert http.simulate_get("/" + url.partition("?")[0] + "?v=old").headers["cache-control"] == "no-cache"
+    assert http.simulate_get("/playground").headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "zipped"),
+    [("gzip, deflate, br", True), ("br;q=1, gzip;q=0.5", True), ("gzip;q=0", False), ("br", False), ("", False)],
+)
+def test_a_bundle_is_sent_gzipped_to_those_who_take_it(accepted: str, zipped: bool) -> None:
+    answer = client().simulate_get(
+        "/playground/assets/react.production.min.js", headers={"Accept-Encoding": accepted} if accepted else {}
+    )
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert ("content-encoding" in answer.headers) is zipped
+    text = gzip.decompress(answer.content) if zipped else answer.content
+    assert b"React" in text
+
+
+@pytest.mark.parametrize("name", ["NOTICE", "playground.html", "graphiql.min.js.gz", "..%2F__init__.py", "none.js"])
+def test_what_is_no_asset_is_not_found(name: str) -> None:
+    assert client().simulate_get(f"/playground/assets/{name}").status_code == 404
+
+
+def test_the_bundles_are_the_published_ones_the_notice_names() -> None:
+    rows = re.findall(r"^(\S+)\s+\S+@\S+\s+(\S{64})$", (ASSETS / "NOTICE").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(name + ".gz" for name, _ in rows) == sorted(path.name for path in ASSETS.glob("*.gz"))
+    for name, expected in rows:
+        digest = hashlib.sha384(gzip.decompress((ASSETS / f"{name}.gz").read_bytes())).digest()
+        assert base64.b64encode(digest).decode() == expected, name
+
+
+def test_what_is_disabled_is_not_there_and_the_home_page_says_so() -> None:
+    http = client(enable_playground=False)
+    assert http.simulate_get("/playground").status_code == 404
+    assert http.simulate_get("/playground/assets/playground.js").status_code == 404
+    home = http.simulate_get("/").text
+    assert 'href="playground"' not in home
+    assert "ENABLE_PLAYGROUND=true" in home
+    assert 'href="metrics"' not in client(metrics_provider="").simulate_get("/").text
+
+
+def test_the_home_page_links_to_everything_and_has_no_script() -> None:
+    home = client().simulate_get("/", host="relay.example", port=8443).text
+    assert re.findall(r'<a href="([^"]+)"', home) == ["playground", "health/live", "health/ready", "metrics"]
+    assert "curl http://relay.example:8443/api/v1/events \\\n" in home
+    assert "<script" not in home
+    assert "X-API-Key" not in home
+    assert "X-API-Key" in client(auth_enabled=True).simulate_get("/").text
+
+
+@given(host=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60))
+def test_a_strange_host_header_never_reaches_the_line_people_paste(host: str) -> None:
+    home = client().simulate_get("/", headers={"X-Forwarded-Host": host}).text
+    line = next(line for line in home.splitlines() if "<pre>curl" in line)
+    assert re.fullmatch(r"  <pre>curl https?://[A-Za-z0-9.\-\[\]:]+/api/v1/events \\", line)
+
+
+def test_the_first_tabs_are_in_order_and_valid_as_they_are() -> None:
+    tabs = [parse(tab.query) for tab in TABS]
+    assert [tab.definitions[0].to_dict()["name"]["value"] for tab in tabs] == NAMES
+    for document, tab in zip(tabs, TABS, strict=True):
+        assert validate(SCHEMA_OF_THE_TABS, document) == []
+        assert isinstance(json.loads(tab.variables), dict)
+
+
+# ---- in a browser ------------------------------------------------------------------------------------------------
+
+
+class FakeGraphQL:
+    """What stands on the wire where Relay's GraphQL will be: the schema of the tabs with canned answers."""
+
+    def __init__(self, schema: GraphQLSchema, *, needed_key: str | None) -> None:
+        self._schema = schema
+        self._needed_key = needed_key
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        if self._needed_key not in (None, req.get_header("X-API-Key")):
+            resp.status, resp.media = 401, {"errors": [{"message": "No key, or one that does not work."}]}
+            return
+        asked = await req.get_media()
+        answer = graphql_sync(
+            self._schema,
+            asked["query"],
+            ANSWERS,
+            variable_values=asked.get("variables"),
+            operation_name=asked.get("operationName"),
+        )
+        resp.media = answer.formatted
+
+
+def serve(*, needed_key: str | None) -> Iterator[str]:
+    app = falcon.asgi.App()
+    add_routes(app, settings(auth_enabled=needed_key is not None))
+    app.add_route("/graphql", FakeGraphQL(SCHEMA_OF_THE_TABS, needed_key=needed_key))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def open_url() -> Iterator[str]:
+    """Where a Relay without keys answers: RELAY_PLAYGROUND_TEST_URL, or a server with a fake /graphql."""
+    running = os.environ.get("RELAY_PLAYGROUND_TEST_URL")
+    yield from [running.rstrip("/")] if running else serve(needed_key=None)
+
+
+@pytest.fixture
+def keyed_url() -> Iterator[str]:
+    yield from serve(needed_key="rly_good")
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
+        page.set_default_timeout(20_000)
+        yield page
+        browser.close()
+
+
+class Watched:
+    """What a page asked for and complained about, from the moment it is watched."""
+
+    def __init__(self, page: Page) -> None:
+        self.urls: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.urls.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._hear)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+
+def run_tab(page: Page, name: str) -> dict[str, Any]:
+    """Open a tab, run its operation, and return the answer once the result pane shows it."""
+    page.locator(".graphiql-tabs").get_by_role("button", name=name, exact=True).click()
+    with page.expect_response(lambda got: f" {name}" in (got.request.post_data or "")) as answer:
+        page.get_by_role("button", name="Execute query").click()
+    page.locator(".result-window").get_by_text(re.compile(r'"(data|errors)"')).first.wait_for()
+    return answer.value.json()
+
+
+@pytest.mark.system
+def test_the_playground_asks_nobody_else_complains_of_nothing_and_runs_its_tabs(open_url: str, page: Page) -> None:
+    watched = Watched(page)
+    page.goto(open_url + "/")
+    page.get_by_role("link", name="Playground").click()
+    page.get_by_role("tab", name="CreateEndpoint").wait_for()
+    assert page.title() == "Relay playground · GraphQL"
+    tabs = page.locator(".graphiql-tabs").get_by_role("tab")
+    assert tabs.all_inner_texts() == NAMES
+    for name in NAMES:
+        answer = run_tab(page, name)
+        assert answer["data"] and "errors" not in answer, answer  # noqa: PT018
+    page.reload()
+    tabs.first.wait_for()
+    assert tabs.all_inner_texts() == NAMES
+    assert [url for url in watched.urls if not url.startswith((open_url + "/", "data:"))] == []
+    assert any(url == open_url + "/graphql" for url in watched.urls)
+    assert watched.complaints == []
+
+
+@pytest.mark.system
+def test_the_key_is_sent_and_stays_in_its_browser_tab(keyed_url: str, page: Page) -> None:
+    watched = Watched(page)
+    page.goto(keyed_url + "/playground")
+    page.get_by_text("Needed: paste a key").wait_for()
+    assert not any(url.endswith("/graphql") for url in watched.urls)
+    page.get_by_label("API key").fill("rly_wrong")
+    page.get_by_label("API key").press("Enter")
+    page.get_by_text("The server did not accept this key.").wait_for()
+    page.get_by_label("API key").fill("rly_good")
+    assert run_tab(page, "Stats")["data"]["queueStats"] == STATS
+    page.get_by_text("Sent as X-API-Key").wait_for()
+    page.reload()
+    assert page.get_by_label("API key").input_value() == "rly_good"
+    assert page.evaluate("localStorage.length") == 0
+    assert page.context.cookies() == []

@@ -1,0 +1,75 @@
+"""Relay's processes as they really run, for tests from the outside: started from the command line, killed by signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from relay.settings import Settings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def environment(settings: Settings, **changes: str) -> dict[str, str]:
+    """The environment that gives a child these settings."""
+    given = {
+        name.upper(): ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in settings.model_dump().items()
+    }
+    return {**os.environ, **given, "PYTHONPATH": str(CHECKOUT), **changes}
+
+
+class Running:
+    """A process with its children; `kill` is -9 for all of them, as a lost machine is."""
+
+    def __init__(self, argv: list[str], env: dict[str, str], log: Path) -> None:
+        self.argv, self.env, self.log = argv, env, log
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.argv, env=self.env, cwd=CHECKOUT, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def family(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.process.pid)
+        return [*parent.children(recursive=True), parent]
+
+    def signal(self, what: signal.Signals) -> None:
+        for member in self.family():
+            member.send_signal(what)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self.process.wait(10)
+
+    def stop(self, timeout_s: float = 40.0) -> int:
+        self.process.terminate()
+        return self.process.wait(timeout_s)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def worker(settings: Settings, log: Path, *, processes: int = 1) -> Running:
+    """A worker as `relay worker` starts it."""
+    argv = [sys.executable, "-c", "from relay.cli.main import main; main()", "worker"]
+    return Running(argv, environment(settings, WORKER_PROCESSES=str(processes)), log)
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0, *, what: str = "the condition") -> None:
+    """Wait until the condition holds; fail after the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not hold within {timeout_s} s"
+        await asyncio.sleep(0.02)
