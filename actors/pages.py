@@ -31,7 +31,9 @@ class Pages:
             listener = socket.create_server((settings.host, settings.metrics_port), reuse_port=True)
             self._server = await asyncio.start_server(self._answer, sock=listener)
         except OSError as cause:
-            _LOG.warning("no health and metrics pages: METRICS_PORT %d cannot be used (%s)", settings.metrics_port, cause)
+            _LOG.warning(
+                "no health and metrics pages: METRICS_PORT %d cannot be used (%s)", settings.metrics_port, cause
+            )
 
     async def close(self) -> None:
         """Stop to listen."""
@@ -42,10 +44,8 @@ class Pages:
         with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _HEAD_S)
             status, kind, body = await self._page(head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1"))
-            writer.write(
-                f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-                + body
-            )
+            fields = f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close"
+            writer.write(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + body)
             await writer.drain()
         writer.close()
 

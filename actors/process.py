@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -55,6 +57,7 @@ class Process(Middleware):
         """End with the master, however it dies: an orphan would go on sending unseen."""
         log.configure(self._settings)
         end_with_parent(signal.SIGTERM)
+        _allow_many_sockets()
 
     def before_worker_boot(self, broker: Broker, worker: DramatiqWorker) -> None:
         """Build and start."""
@@ -62,7 +65,7 @@ class Process(Middleware):
         loop = _thread().loop
         _run(self._start())
         clock = self.relay.clock
-        broker.on_clock = lambda: loop.call_soon_threadsafe(clock.wake)
+        broker.on_clock = partial(loop.call_soon_threadsafe, clock.wake)
 
     async def _start(self) -> None:
         self._relay = Worker(self._settings)
@@ -82,6 +85,13 @@ class Process(Middleware):
         if self._pages is not None:
             await self._pages.close()
         await self.relay.stop()
+
+
+def _allow_many_sockets() -> None:
+    """Each request in flight is a socket, and the usual soft limit of 1 024 would make endpoints look unreachable."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _thread() -> EventLoopThread:

@@ -68,10 +68,10 @@ class _Lifespan:
     def __init__(self, parts: _Opened) -> None:
         self._parts = parts
 
-    async def process_startup(self, _scope: object, _event: object) -> None:
+    async def process_startup(self, scope: object, event: object) -> None:
         await self._parts.open()
 
-    async def process_shutdown(self, _scope: object, _event: object) -> None:
+    async def process_shutdown(self, scope: object, event: object) -> None:
         await self._parts.close()
 
 
@@ -88,26 +88,28 @@ class _RequestIds:
 async def _render_error(req: Request, resp: Response, error: Exception, _params: object) -> None:
     """Render any exception that ended a request before it had an answer."""
     request_id: str = req.context.request_id
-    cause = shown(_translated(error), request_id=request_id)
+    cause = shown(_translated(error, req), request_id=request_id)
     resp.status = error.status if isinstance(error, falcon.HTTPError) else status_of(cause)
     resp.content_type = "application/json"
     resp.set_headers(headers_of(cause))
     if isinstance(error, falcon.HTTPMethodNotAllowed):
         resp.set_headers(error.headers or {})
     if req.path == "/graphql":
-        answer: dict[str, Any] = {"message": cause.message, "extensions": graphql_extensions(cause, request_id=request_id)}
+        answer: dict[str, Any] = {
+            "message": cause.message,
+            "extensions": graphql_extensions(cause, request_id=request_id),
+        }
         resp.data = msgspec.json.encode({"errors": [answer]})
     else:
         resp.data = msgspec.json.encode({"error": rest_body(cause)})
 
 
-def _translated(error: Exception) -> Exception:
+def _translated(error: Exception, req: Request) -> Exception:
     """Falcon's own errors in Relay's words."""
     if isinstance(error, falcon.HTTPNotFound):
         return NotFound("There is nothing at this address.")
     if isinstance(error, falcon.HTTPMethodNotAllowed):
-        allowed = (error.headers or {}).get("Allow", "") if isinstance(error.headers, dict) else ""
-        return MethodNotAllowed(f"This address takes {allowed or 'other methods'} only.")
+        return MethodNotAllowed(f"This address does not take {req.method}.")
     if isinstance(error, falcon.HTTPError) and not isinstance(error, RelayError):
         return Invalid(error.title or "The request is not understood.")
     return error

@@ -48,7 +48,7 @@ def status_of(error: RelayError) -> int:
 
 
 def shown(error: BaseException, *, request_id: str) -> RelayError:
-    """What the client may see of any exception; one that Relay did not foresee is logged with its trace and not shown."""
+    """What the client may see of any exception; one that Relay did not foresee is logged with its trace, not shown."""
     if isinstance(error, RelayError):
         return error
     if isinstance(error, LOST):

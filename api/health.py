@@ -24,7 +24,7 @@ class HealthResource:
         resp.data = b'{"status":"live"}'
 
     async def on_get_ready(self, _req: Request, resp: Response) -> None:
-        """Answer 503 when Postgres is unreachable or older than the code. Without Redis intake goes on, so that is 200."""
+        """Answer 503 when Postgres is unreachable or older than the code; without Redis intake goes on: 200."""
         health = await self._web.health()
         ready = health["postgres"] == "up" and health["schema"] == "current"
         resp.status = 200 if ready else 503

@@ -1,4 +1,4 @@
-"""The REST intake: POST /api/v1/events and /api/v1/events/batch. The payload stored is the span of the request's bytes."""
+"""The REST intake: POST /api/v1/events and /api/v1/events/batch. The payload is stored byte for byte."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from uuid import UUID
 
 from relay.db import LOST, Conn, Database
@@ -26,17 +28,23 @@ TENANTS_A_ROUND = 200
 #: Lanes handed out and not taken up, at most, by tier: together what keeps the workers busy.
 _LANES_OUT = {0: 240, 1: 120, 2: 40}
 _SHORTEST_S = 0.005
+_SETTLES_S = 10.0
+_COUNT_ANYWAY_S = 30.0
 _LOG = logging.getLogger(__name__)
 
 
 class Clock:
     """One per worker process. `run` never ends by itself, whatever fails."""
 
-    def __init__(self, db: Database, queue: Queue, *, maintain: Callable[[], None]) -> None:
+    def __init__(self, db: Database, queue: Queue, *, retention_days: int, maintain: Callable[[], None]) -> None:
         """`maintain` makes and retires partitions; it blocks and is called in a thread."""
         self._db = db
         self._queue = queue
+        self._retention_days = retention_days
         self._maintain = maintain
+        self._newest_n = 0
+        self._moved_at = 0.0
+        self._counted_at = -_COUNT_ANYWAY_S
         self._me = fence()
         self._woken = asyncio.Event()
         self._cursors = dict.fromkeys(range(len(TIERS)), UUID(int=0))
@@ -47,6 +55,7 @@ class Clock:
             _Chore(self._count, every_s=2.0),
             _Chore(self._rearm, every_s=60.0),
             _Chore(self._sweep, every_s=60.0),
+            _Chore(self._close_days, every_s=600.0),
             _Chore(self._partition, every_s=600.0),
         ]
         self.leads = False
@@ -76,10 +85,8 @@ class Clock:
             await self._pause()
 
     async def _pause(self) -> None:
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), TICK_S)
-        except TimeoutError:
-            pass
         self._woken.clear()
 
     async def _lease(self) -> bool:
@@ -99,6 +106,9 @@ class Clock:
         self._connected_since = self._connected_since or now
         async with self._db.connection() as conn:
             work = await _look(conn)
+        if work.moved or work.newest_n != self._newest_n:
+            self._newest_n = work.newest_n
+            self._moved_at = now
         if work.scheduled:
             await self._start_scheduled()
         if work.outbox:
@@ -163,14 +173,21 @@ class Clock:
             dispatched = await live.unclaimed(conn, silent_s=RESEND_S, more_than=messages)
             out = await lanes.unclaimed(conn, silent_s=RESEND_S, more_than=lane_messages)
         if dispatched or out:
-            _LOG.info("%d deliveries and %d lanes were not taken up and are handed out again", len(dispatched), len(out))
+            _LOG.info(
+                "%d deliveries and %d lanes were not taken up and are handed out again", len(dispatched), len(out)
+            )
             await self._queue.enqueue([*hints_for(dispatched), *(lane.hint() for lane in out)])
 
     async def _count(self) -> None:
-        async with self._db.transaction() as conn:
-            await counts.refresh(conn)
-        async with self._db.transaction() as conn:
-            await stats.refresh(conn)
+        """Count while something moves, and now and then all the same; counts of a system at rest stay right by themselves."""
+        now = asyncio.get_running_loop().time()
+        async with self._db.connection() as conn:
+            if now - self._moved_at < _SETTLES_S or now - self._counted_at >= _COUNT_ANYWAY_S:
+                await counts.refresh(conn)
+                await stats.refresh(conn)
+                self._counted_at = now
+            else:
+                await counts.confirm(conn)
 
     async def _rearm(self) -> None:
         async with self._db.connection() as conn:
@@ -182,8 +199,11 @@ class Clock:
     async def _sweep(self) -> None:
         async with self._db.connection() as conn:
             await accept.forget_expired_keys(conn)
-        async with self._db.transaction() as conn:
+
+    async def _close_days(self) -> None:
+        async with self._db.connection() as conn:
             await stats.close_days(conn)
+            await stats.forget_days(conn, keep_days=self._retention_days)
 
     async def _partition(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._maintain)
@@ -207,11 +227,15 @@ class _Chore:
         self._next_at = began + max(self._every_s, 50 * (loop.time() - began))
 
 
+@dataclass(frozen=True, slots=True)
 class _Work:
-    __slots__ = ("lanes", "outbox", "scheduled")
+    """What there is to do, and whether anything moves: the newest n of the outbox, and deliveries that are not final."""
 
-    def __init__(self, scheduled: bool, outbox: bool, lanes: bool) -> None:  # noqa: FBT001
-        self.scheduled, self.outbox, self.lanes = scheduled, outbox, lanes
+    scheduled: bool
+    outbox: bool
+    lanes: bool
+    moved: bool
+    newest_n: int
 
 
 async def _look(conn: Conn) -> _Work:
@@ -220,7 +244,9 @@ async def _look(conn: Conn) -> _Work:
         """SELECT EXISTS (SELECT 1 FROM scheduled WHERE due_at <= now()),
                   EXISTS (SELECT 1 FROM outbox WHERE failed_reason IS NULL),
                   EXISTS (SELECT 1 FROM lanes WHERE ready_at <= now() AND NOT ready AND fence IS NULL)
-                  OR EXISTS (SELECT 1 FROM lanes WHERE ready)"""
+                  OR EXISTS (SELECT 1 FROM lanes WHERE ready),
+                  EXISTS (SELECT 1 FROM live),
+                  (SELECT last_value FROM outbox_n_seq)"""
     )
     row = await rows.fetchone()
     assert row is not None

@@ -24,7 +24,7 @@ from relay.settings import Settings
 
 Conn = AsyncConnection[TupleRow]
 
-#: The connection is gone, or was never there; a repeat may work.
+#: The connection is gone, or was never there; a repeat may work. Caught after the two below, which are told apart from it.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 #: Postgres chose this statement as the victim; the same statement works when repeated.
 REPEATABLE = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
@@ -71,8 +71,9 @@ class Database:
         try:
             async with self._pool.connection() as conn:
                 yield conn
-        except LOST:
-            self._on_lost()
+        except LOST as cause:
+            if not isinstance(cause, REPEATABLE + SPLITTABLE):
+                self._on_lost()
             raise
 
     @asynccontextmanager

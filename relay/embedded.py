@@ -64,7 +64,7 @@ def prepare_postgres(data_dir: Path, *, options: Mapping[str, str] = POSTGRES_OP
     if account is not None:
         executables = _reachable_executables(executables, home=home)
     password = recall(data_dir).get("postgres_password") or secrets.token_hex(16)
-    remember(data_dir, postgres_password=password, postgres_home=str(home))
+    remember(data_dir, postgres_password=password)
     cluster = home / "postgres"
     if not (cluster / "PG_VERSION").exists():
         _initdb(executables, cluster=cluster, password=password, account=account)
@@ -96,7 +96,7 @@ def prepare_valkey(data_dir: Path) -> Server:
         "appendonly": "yes",
         "save": '""',
         "maxmemory-policy": "noeviction",
-        "loglevel": "warning",
+        "loglevel": "nothing",  # it warns about kernel settings at every start; what goes wrong it tells its clients
     }
     configuration = folder / "valkey.conf"
     configuration.touch(mode=0o600)
@@ -177,14 +177,21 @@ def _others_can_reach(path: Path) -> bool:
 
 
 def _postgres_home(data_dir: Path) -> Path:
-    """The cluster's folder: the last time's, otherwise the data folder if whoever runs Postgres can reach it."""
+    """The cluster's folder: the data folder itself, or one elsewhere if whoever runs Postgres cannot reach that."""
     known = recall(data_dir).get("postgres_home")
     if known is not None and Path(known).is_dir():
         return Path(known)
-    if os.geteuid() != 0 or _others_can_reach(data_dir.resolve()):
-        return data_dir.resolve()
-    home = _ELSEWHERE / hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:12]
-    home.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if os.geteuid() != 0 or _others_can_reach(data_dir):
+        return data_dir
+    if (data_dir / "postgres").exists():
+        raise SettingsError(
+            f"RELAY_DATA_DIR: {data_dir} holds a database, but no user except root can reach it any more."
+        )
+    home = _ELSEWHERE / hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]
+    home.mkdir(parents=True, exist_ok=True)
+    for folder in (_ELSEWHERE, home):
+        folder.chmod(0o755)  # Postgres's user passes through, whatever root's umask; the cluster itself is 0700
+    remember(data_dir, postgres_home=str(home))
     return home
 
 

@@ -11,8 +11,15 @@ import msgspec
 from relay.settings import Settings
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
-#: Libraries that say too much: what the pool warns of, Relay says itself, once.
-_NOISY = {"dramatiq": logging.WARNING, "actors.process": logging.WARNING, "psycopg.pool": logging.ERROR}
+#: Libraries that say too much: a lost Redis or Postgres would be a line for each consumer and connection, every few
+#: seconds; Relay says it once.
+_NOISY = {
+    "dramatiq": logging.WARNING,
+    "dramatiq.worker": logging.CRITICAL + 1,
+    "dramatiq.worker.WorkerThread": logging.WARNING,
+    "actors.process": logging.WARNING,
+    "psycopg.pool": logging.ERROR,
+}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 

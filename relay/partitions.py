@@ -53,7 +53,8 @@ def retire(conn: Connection[TupleRow], *, keep_days: int, now: datetime | None =
 def _oldest_needed(conn: Connection[TupleRow]) -> date | None:
     row = conn.execute(
         """SELECT least((SELECT event_id FROM live ORDER BY event_id LIMIT 1), (SELECT id FROM live ORDER BY id LIMIT 1),
-                        (SELECT event_id FROM scheduled ORDER BY event_id LIMIT 1), (SELECT min(event_id::text)::uuid FROM outbox))"""
+                        (SELECT event_id FROM scheduled ORDER BY event_id LIMIT 1),
+                        (SELECT event_id FROM outbox ORDER BY event_id LIMIT 1))"""
     ).fetchone()
     if row is None or row[0] is None:
         return None
@@ -62,7 +63,8 @@ def _oldest_needed(conn: Connection[TupleRow]) -> date | None:
 
 def _existing(conn: Connection[TupleRow]) -> set[str]:
     rows = conn.execute(
-        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent::regclass::text = ANY(%s)",
+        """SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+           WHERE i.inhparent::regclass::text = ANY(%s)""",
         (list(_BY_ID + _BY_TIME),),
     )
     return {row[0] for row in rows}
@@ -88,7 +90,9 @@ def _make(conn: Connection[TupleRow], table: str, day: date) -> bool:
             conn.execute("SELECT set_config('lock_timeout', '2s', true)")
             conn.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(child, parent))
             conn.execute(
-                sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(parent, child, low, high)
+                sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+                    parent, child, low, high
+                )
             )
     except (psycopg.errors.DuplicateTable, psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation) as cause:
         _LOG.info("partition %s not made now: %s", _name(table, day), cause)

@@ -55,9 +55,9 @@ def end_with_parent(stop_signal: signal.Signals = signal.SIGTERM) -> None:
 
 
 def _follow(parent: int, stop_signal: signal.Signals) -> Callable[[], None]:
-    def prepare() -> None:
+    def _prepare() -> None:
         end_with_parent(stop_signal)
         if os.getppid() != parent:  # it died before the line above took effect
             os._exit(1)
 
-    return prepare
+    return _prepare

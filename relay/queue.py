@@ -18,7 +18,7 @@ from typing import Any
 import redis
 import redis.asyncio
 from dramatiq import Broker, Message, Middleware, Worker
-from dramatiq.brokers.redis import RedisBroker, _RedisConsumer  # pyright: ignore[reportPrivateUsage]
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.common import current_millis
 from dramatiq.errors import ConnectionClosed
 from redis.backoff import NoBackoff
@@ -45,6 +45,7 @@ _NAMESPACE = "dramatiq"
 _LOOK_S = 1.0
 _HEARTBEAT_TIMEOUT_MS = 90_000
 _HEARTBEAT_S = 5.0
+_WAKE_TIMEOUTS = {"socket_timeout": 5, "socket_connect_timeout": 2}
 _LOG = logging.getLogger(__name__)
 
 # KEYS: messages hash, queue list. ARGV: channel, queue, then id and data in turn. Repeating it pushes nothing twice.
@@ -174,7 +175,7 @@ class RelayBroker(RedisBroker):
         super().__init__(**options)
         self.woken: defaultdict[str, threading.Event] = defaultdict(threading.Event)
         self.held: defaultdict[str, set[str]] = defaultdict(set)
-        self.on_clock: Callable[[], None] = lambda: None
+        self.on_clock: Callable[[], object] = lambda: None
 
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
@@ -268,6 +269,7 @@ class Wake(Middleware):
         self._redis_url = redis_url
         self._stopped = threading.Event()
         self._broker: RelayBroker | None = None
+        self._heard = False
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start to listen."""
@@ -287,18 +289,27 @@ class Wake(Middleware):
         while not self._stopped.is_set():
             try:
                 self._listen(self._broker)
-            except UNREACHABLE:
+            except UNREACHABLE as cause:
+                if self._heard:
+                    _LOG.warning("Redis is away, work goes on when it is back: %s", cause)
+                self._heard = False
                 self._stopped.wait(0.2)
 
     def _listen(self, broker: RelayBroker) -> None:
-        with redis.Redis.from_url(self._redis_url, socket_timeout=5, socket_connect_timeout=2) as client, client.pubsub() as bell:
+        with (
+            redis.Redis.from_url(self._redis_url, decode_responses=True, **_WAKE_TIMEOUTS) as client,
+            client.pubsub() as bell,
+        ):
             bell.subscribe(WAKE_CHANNEL)
+            if not self._heard:
+                _LOG.info("Redis is there")
+            self._heard = True
             for woken in list(broker.woken.values()):
                 woken.set()
             while not self._stopped.is_set():
                 message = bell.get_message(timeout=2.0)
                 if message and message["type"] == "message":
-                    _wake(broker, message["data"].decode())
+                    _wake(broker, str(message["data"]))
 
 
 def _wake(broker: RelayBroker, who: str) -> None:

@@ -122,7 +122,9 @@ class Worker:
             self.db, self.deliverer, beats=self.beats, holdings=self.holdings, wake_clock=self.queue.wake_clock
         )
         self.fanout = FanOut(self.db, ids=self.ids)
-        self.clock = Clock(self.db, self.queue, maintain=self._maintain_partitions)
+        self.clock = Clock(
+            self.db, self.queue, retention_days=settings.retention_days, maintain=self._maintain_partitions
+        )
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stop_at: float | None = None
@@ -137,10 +139,8 @@ class Worker:
         """Fan out until these shards are empty, and hand out what may be sent at once."""
         with suppress(*UNREACHABLE):
             await self.queue.silence(shards)
-        again = True
-        while again:
-            dispatched, again = await self.fanout.drain(shards)
-            if dispatched:
+        async for dispatched in self.fanout.drain(shards):
+            with suppress(*UNREACHABLE):
                 await self.queue.enqueue(hints_for(dispatched))
 
     async def begin_stop(self) -> None:

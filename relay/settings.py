@@ -62,9 +62,13 @@ class Settings(BaseModel):
 
     database_url: PostgresUrl = Field(description="Postgres 15 or later, as postgresql://user:password@host:port/name.")
     redis_url: RedisUrl = Field(description="The Redis or Valkey that carries the queues, as redis://host:port/0.")
-    signing_key: str = Field(min_length=32, description="At least 32 characters; derives the key that encrypts secrets.")
+    signing_key: str = Field(
+        min_length=32, description="At least 32 characters; derives the key that encrypts secrets."
+    )
     database_max_conns: int = Field(10, ge=2, le=500, description="Postgres connections of one process, at most.")
-    database_pgbouncer: Flag = Field(False, description="true behind PgBouncer in transaction mode: nothing is prepared.")
+    database_pgbouncer: Flag = Field(
+        False, description="true behind PgBouncer in transaction mode: nothing is prepared."
+    )
     redis_pool_size: int = Field(64, ge=8, le=10_000, description="Redis connections of one process, at most.")
     host: str = Field("0.0.0.0", description="Address the web processes listen on.")  # noqa: S104
     port: int = Field(8080, ge=1, le=65535, description="Port the web processes listen on.")

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from relay.errors import Invalid
 
+_UNSTORABLE = "must not hold NUL or lone surrogates"
 _SENTENCES = {
     "missing": "is missing",
     "extra_forbidden": "is not a known field",
@@ -61,9 +62,20 @@ def between(low: float, high: float) -> AfterValidator:
     return AfterValidator(check)
 
 
+def is_storable(text: str) -> bool:
+    """Tell whether Postgres can hold a text: neither NUL nor lone surrogates."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def check_text(text: str | None, *, field: str) -> None:
+    """Raise Invalid for a text that no row can hold."""
+    if text is not None and not is_storable(text):
+        raise Invalid(f"{field} {_UNSTORABLE}.", field=field)
+
+
 def _storable(text: str) -> str:
-    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError("must not hold NUL or lone surrogates")
+    if not is_storable(text):
+        raise ValueError(_UNSTORABLE)
     return text
 
 

@@ -69,6 +69,7 @@ class _Run:
         self._environment["RELAY_DATA_DIR"] = str(self._data_dir)
 
     async def run(self) -> int:
+        """Start all, wait to be told to stop, stop all; return the exit code."""
         self._listen_for_signals()
         await self._check()
         starting = asyncio.create_task(self._start())

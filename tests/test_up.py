@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -168,7 +169,7 @@ def test_kill_9_leaves_no_process_and_the_next_start_works(folder: Path) -> None
 def test_after_a_power_cut_a_stale_pid_file_does_not_stop_it(folder: Path) -> None:
     with Running(folder) as relay:
         relay.wait_for("Ctrl-C here")
-    pid_file = Path(recall(folder / ".relay")["postgres_home"]) / "postgres" / "postmaster.pid"
+    pid_file = folder / ".relay" / "postgres" / "postmaster.pid"
     pid_file.write_text(f"{os.getpid()}\n{pid_file.parent}\n0\n0\n\n127.0.0.1\n")
     with Running(folder) as relay:
         relay.wait_for("Ctrl-C here")
@@ -179,7 +180,8 @@ def test_killed_children_are_started_again(folder: Path) -> None:
         relay.wait_for("Ctrl-C here")
         before = descendants(relay.process.pid)
         for pid in before:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # its parent's end was enough
+                os.kill(pid, signal.SIGKILL)
         relay.wait_for("postgres was ended by SIGKILL; starting it again")
         url = embedded_urls(folder / ".relay")["DATABASE_URL"]
         wait_until(lambda: _answers(url))
@@ -239,6 +241,13 @@ def test_root_below_a_private_folder_keeps_postgres_where_its_user_can_reach_it(
     assert home.is_relative_to("/var/lib/relay")
     assert (home / "postgres" / "PG_VERSION").exists()
     shutil.rmtree(home)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives Postgres to another user")
+def test_a_database_that_its_user_cannot_reach_any_more_is_not_replaced_by_an_empty_one(folder: Path) -> None:
+    (folder / ".relay" / "postgres").mkdir(parents=True)
+    folder.chmod(0o700)
+    assert "holds a database, but no user except root can reach it" in refused(folder)
 
 
 def _answers(url: str) -> bool:

@@ -6,7 +6,6 @@ from datetime import datetime
 
 import strawberry
 
-from api.graphql import enums  # noqa: F401 - registers them
 from api.graphql.scalars import Json
 from relay.delivery.attempts import Attempt
 from relay.delivery.outcomes import Reason

@@ -1,4 +1,4 @@
-"""How much a document could make Relay do: bounded before it is validated, by what it asks for and not by what there is."""
+"""How much a document could make Relay do: bounded before validation, by what it asks for and not by what there is."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from graphql import (
     IntValueNode,
     OperationDefinitionNode,
     OperationType,
+    SchemaMetaFieldDef,
     SelectionSetNode,
+    TypeMetaFieldDef,
     get_named_type,
     is_list_type,
     is_non_null_type,
 )
-from graphql import SchemaMetaFieldDef as SCHEMA_FIELD
-from graphql import TypeMetaFieldDef as TYPE_FIELD
 
 from relay.errors import Invalid
 
@@ -31,7 +31,7 @@ _MAX_NESTING = 100
 _LARGEST_PAGE = 100
 _LARGEST_BATCH = 1_000
 _USUAL_LIST = 10
-_META_FIELDS = {"__schema": SCHEMA_FIELD, "__type": TYPE_FIELD}
+_META_FIELDS = {"__schema": SchemaMetaFieldDef, "__type": TypeMetaFieldDef}
 
 
 def check_bounds(schema: GraphQLSchema, document: DocumentNode) -> None:
@@ -114,11 +114,12 @@ def _length(node: FieldNode, field: GraphQLField, parent: GraphQLNamedType | Non
 
 
 def _page(node: FieldNode, field: GraphQLField) -> int:
-    for argument in node.arguments:
+    for argument in node.arguments or ():
         if argument.name.value == "first":
             value = argument.value
-            small = isinstance(value, IntValueNode) and len(value.value) <= len(str(_LARGEST_PAGE))
-            return min(max(int(value.value), 1), _LARGEST_PAGE) if small else _LARGEST_PAGE
+            if isinstance(value, IntValueNode) and len(value.value) <= len(str(_LARGEST_PAGE)):
+                return min(max(int(value.value), 1), _LARGEST_PAGE)
+            return _LARGEST_PAGE
     default = field.args["first"].default_value
     return default if isinstance(default, int) else _LARGEST_PAGE
 

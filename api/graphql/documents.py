@@ -7,13 +7,11 @@ served from here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphql import (
     DocumentNode,
     GraphQLError,
-    GraphQLInputType,
     GraphQLSchema,
     OperationDefinitionNode,
     OperationType,
@@ -25,6 +23,7 @@ from graphql import (
 
 from api.graphql.cost import check_bounds, root_fields
 from api.graphql.needs import scope_of
+from api.graphql.variables import Declared
 from relay.errors import Invalid
 from relay.tenancy.scopes import Scope
 
@@ -53,7 +52,7 @@ class Operation:
     name: str | None
     is_introspection: bool
     scopes: frozenset[Scope]
-    variables: Mapping[str, GraphQLInputType]
+    variables: Declared
 
 
 class Documents:
@@ -109,7 +108,7 @@ class Documents:
             variables=self._declared(node),
         )
 
-    def _declared(self, node: OperationDefinitionNode) -> dict[str, GraphQLInputType]:
+    def _declared(self, node: OperationDefinitionNode) -> Declared:
         types = {
             definition.variable.name.value: type_from_ast(self._schema, definition.type)
             for definition in node.variable_definitions or ()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import strawberry
 
 from relay.catalog.endpoints import EndpointStatus
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
+from relay.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from relay.insight.explain import FanoutReason
 from relay.intake.events import EventStatus
 from relay.tenancy.scopes import Scope
 
-for _enum, _meaning in {
+_MEANINGS: dict[type[Enum], str | None] = {
     DeliveryStatus: None,
     EndpointStatus: None,
     EventStatus: "Over the newest delivery per endpoint, the first that holds: DELIVERING, FAILED, QUEUED (open ones),"
@@ -19,5 +22,23 @@ for _enum, _meaning in {
     FanoutReason: None,
     Reason: "One word for column, log field, metric label and API (there in lower case).",
     Scope: None,
-}.items():
-    strawberry.enum(_enum, description=_meaning)
+}
+
+
+def register_enums() -> None:
+    """Make Relay's enums known to Strawberry, which `relay` knows nothing of."""
+    for enum, meaning in _MEANINGS.items():
+        strawberry.enum(enum, description=meaning)
+
+
+@strawberry.enum(description="The seven errors of Relay.")
+class ErrorCode(Enum):
+    """The codes of `relay.errors`."""
+
+    INVALID = Invalid.code
+    UNAUTHENTICATED = Unauthenticated.code
+    FORBIDDEN = Forbidden.code
+    NOT_FOUND = NotFound.code
+    CONFLICT = Conflict.code
+    THROTTLED = Throttled.code
+    UNAVAILABLE = Unavailable.code

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
 import strawberry
 from strawberry import UNSET
+from strawberry.types import get_object_definition
+from strawberry.types.arguments import InputContext
+from strawberry.utils.str_converters import to_camel_case
 
-from api.graphql.enums import DeliveryStatusEnum, ReasonEnum
+from api.graphql.ids import filter_id
 from api.graphql.scalars import Json
+from api.sending import Request
+from relay.delivery import deliveries
+from relay.delivery.deliveries import DeliveryStatus
+from relay.delivery.outcomes import Reason
+from relay.intake import events
 
 
 @strawberry.input
@@ -96,39 +106,92 @@ class EventFilter:
     """Which events a list holds."""
 
     event_type: str | None = strawberry.field(
-        default=None, description="Exact, or a pattern as in subscriptions: order.*"
+        default=UNSET, description="Exact, or a pattern as in subscriptions: order.*"
     )
-    since: datetime | None = None
-    until: datetime | None = None
-    idempotency_key: str | None = None
-    subject: str | None = None
-    delivery_status: DeliveryStatusEnum | None = strawberry.field(
-        default=None, description="Events with at least one delivery in this status."
+    since: datetime | None = UNSET
+    until: datetime | None = UNSET
+    idempotency_key: str | None = UNSET
+    subject: str | None = UNSET
+    delivery_status: DeliveryStatus | None = strawberry.field(
+        default=UNSET, description="Events with at least one delivery in this status."
     )
-    endpoint_id: strawberry.ID | None = None
-    unmatched: bool | None = strawberry.field(default=None, description="true: fanned out to nobody.")
+    endpoint_id: strawberry.ID | None = UNSET
+    unmatched: bool | None = strawberry.field(default=UNSET, description="true: fanned out to nobody.")
 
 
 @strawberry.input
 class DeliveryFilter:
     """Which deliveries a list holds."""
 
-    status: DeliveryStatusEnum | None = None
-    event_id: strawberry.ID | None = None
-    endpoint_id: strawberry.ID | None = None
-    event_type: str | None = None
-    reason: ReasonEnum | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    status: DeliveryStatus | None = UNSET
+    event_id: strawberry.ID | None = UNSET
+    endpoint_id: strawberry.ID | None = UNSET
+    event_type: str | None = UNSET
+    reason: Reason | None = UNSET
+    since: datetime | None = UNSET
+    until: datetime | None = UNSET
+    settled: bool | None = strawberry.field(
+        default=UNSET,
+        description="DEAD only: true those already replayed or cancelled, false those that still need somebody.",
+    )
 
+
+T = TypeVar("T")
+
+
+def _build(kind: type, values: Mapping[str, Any], _context: InputContext) -> object:
+    """Make an input of what graphql-core has checked already; Strawberry's own way costs a fifth of a sendEvent."""
+    built: object = object.__new__(kind)
+    names = _python_names(kind)
+    vars(built).update({names[name]: value for name, value in values.items()})
+    return built
+
+
+@cache
+def _python_names(kind: type) -> dict[str, str]:
+    return {to_camel_case(name): name for name in kind.__annotations__}
+
+
+for _kind in (SendEventInput, CreateEventInput, CreateEndpointInput, UpdateEndpointInput, EventFilter, DeliveryFilter):
+    get_object_definition(_kind, strict=True).from_input = _build
 
 _JSON_FIELDS = frozenset({"headers", "custom_headers"})
 
 
 def given(input: object) -> dict[str, Any]:
-    """The fields that were given, with header objects decoded; a payload stays the text it is."""
+    """The fields that were given, by name, with header objects decoded; a payload stays the text it is."""
     return {
         name: msgspec.json.decode(value) if name in _JSON_FIELDS and isinstance(value, bytes) else value
         for name, value in vars(input).items()
-        if value is not UNSET
     }
+
+
+def or_null(value: T | None) -> T | None:
+    """An argument that may be absent: null then."""
+    return None if value is UNSET else value
+
+
+def request(input: SendEventInput | CreateEventInput, *, key: str | None = None) -> Request:
+    """The event that a client wrote, with the idempotency key that came beside it."""
+    fields = given(input)
+    payload: bytes = fields.pop("payload")
+    return Request(fields, payload, or_null(key))
+
+
+def event_filter(filter: EventFilter | None) -> events.EventFilter:
+    """The domain's filter; Invalid for an endpointId that cannot be an id."""
+    if not filter:
+        return events.EventFilter()
+    fields = given(filter)
+    fields["endpoint_id"] = filter_id(fields.get("endpoint_id"), field="endpointId")
+    return events.EventFilter(**fields)
+
+
+def delivery_filter(filter: DeliveryFilter | None) -> deliveries.DeliveryFilter:
+    """The domain's filter; Invalid for an id that cannot be one."""
+    if not filter:
+        return deliveries.DeliveryFilter()
+    fields = given(filter)
+    fields["endpoint_id"] = filter_id(fields.get("endpoint_id"), field="endpointId")
+    fields["event_id"] = filter_id(fields.get("event_id"), field="eventId")
+    return deliveries.DeliveryFilter(**fields)

@@ -42,8 +42,7 @@ class Loaders:
     def deliveries_of_events(self, first: int) -> DataLoader[UUID, list[Delivery] | None]:
         """The newest `first` deliveries of each event."""
         if first not in self._deliveries_of_events:
-            fetch = self._scoped(partial(deliveries.of_events, first=first))
-            self._deliveries_of_events[first] = self._loader(fetch)
+            self._deliveries_of_events[first] = self._loader(partial(deliveries.of_events, first=first))
         return self._deliveries_of_events[first]
 
     def stats(self, hours: int) -> DataLoader[UUID, EndpointStats | None]:

@@ -9,8 +9,6 @@ from strawberry.types.field import StrawberryField
 
 from relay.tenancy.scopes import Scope
 
-ScopeEnum = strawberry.enum(Scope, description="What an API key may do.")
-
 
 @strawberry.schema_directive(
     locations=[Location.FIELD_DEFINITION],
@@ -24,7 +22,7 @@ class Needs:
 
 
 def scope_of(field: GraphQLField) -> Scope | None:
-    """The scope that a field of the built schema asks for."""
+    """The scope that a field of the built schema asks for; None when nobody gave it one."""
     definition = field.extensions.get("strawberry-definition")
     if not isinstance(definition, StrawberryField):
         return None

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime
-from functools import partial
 from uuid import UUID
 
-import msgspec
 import strawberry
+from strawberry import UNSET
 
-from api.graphql import enums  # noqa: F401 - registers them
 from api.graphql.attempts import DeliveryAttempt, attempt_node
 from api.graphql.context import RelayInfo
+from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
 from api.graphql.scalars import Json
 from api.graphql.stats import EndpointStats, endpoint_stats
@@ -24,10 +23,14 @@ from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
 from relay.intake import events
-from relay.intake.accept import NewEvent
+from relay.intake.accept import Accepted, NewEvent
 from relay.intake.events import EventStatus, Progress
-from relay.intake.specs import DEFAULT_MAX_ATTEMPTS, is_json
+from relay.intake.specs import is_json
 
+_ENDPOINT_FIELDS = (
+    "url", "description", "event_types", "status", "max_retries", "retry_backoff_ms", "retry_backoff_max",
+    "retry_backoff_mult", "retry_schedule", "timeout_ms", "max_concurrency", "created_at", "updated_at",
+)  # fmt: skip
 _NEW = Progress(status=EventStatus.QUEUED, attempts=0, delivered_at=None)
 
 
@@ -37,9 +40,7 @@ class Event:
 
     id: strawberry.ID
     event_type: str | None
-    payload: Json | None = strawberry.field(
-        description="Null after erasure. Not JSON (contentType): a base64 string."
-    )
+    payload: Json | None = strawberry.field(description="Null after erasure. Not JSON (contentType): a base64 string.")
     content_type: str
     headers: Json | None
     priority: int
@@ -127,8 +128,7 @@ class Delivery:
     @strawberry.field(description="Null for createEvent, and when the endpoint is gone for good.")
     async def endpoint(self, info: RelayInfo) -> Endpoint | None:
         """Where it goes."""
-        record = await info.context.loaders.endpoints.load(self.record.endpoint_id)
-        return shown_endpoint(record)
+        return await find_endpoint(info, self.record.endpoint_id)
 
     @strawberry.field
     async def destination(self, info: RelayInfo) -> str:
@@ -194,39 +194,90 @@ class Endpoint:
 
     @strawberry.field
     async def deliveries(
-        self, info: RelayInfo, status: DeliveryStatus | None = None, first: int | None = 20, after: str | None = None
+        self, info: RelayInfo, status: DeliveryStatus | None = UNSET, first: int | None = 20, after: str | None = UNSET
     ) -> Connection[Delivery]:
         """Its deliveries, newest first."""
-        filter = deliveries.DeliveryFilter(endpoint_id=self.key, status=status)
+        filter = deliveries.DeliveryFilter(endpoint_id=self.key, status=or_null(status))
         return await delivery_page(info, filter, first=first, after=after)
 
 
-def event_node(record: events.Event, *, progress: Progress | None = None) -> Event:
-    """Show a stored event."""
+def event_node(record: events.Event | NewEvent, *, accepted: Accepted | None = None) -> Event:
+    """Show a stored event, or with `accepted` one that was stored a moment ago."""
+    receipt = accepted or record
+    assert isinstance(receipt, (Accepted, events.Event))
+    is_text = is_json(record.content_type)
     return Event(
-        id=strawberry.ID(str(record.id)),
+        id=strawberry.ID(str(receipt.id)),
         event_type=record.type,
-        payload=_shown_payload(record.payload, record.content_type),
+        payload=Json(record.payload if is_text else base64.b64encode(record.payload).decode()),
         content_type=record.content_type,
         headers=None if record.headers is None else Json(record.headers),
         priority=record.priority,
         idempotency_key=record.idempotency_key,
         subject=record.subject,
-        created_at=record.created_at,
-        scheduled_at=record.scheduled_at,
-        key=record.id,
+        created_at=receipt.created_at,
+        scheduled_at=receipt.scheduled_at,
+        key=receipt.id,
         endpoint_id=record.endpoint_id,
         own_max_attempts=record.max_attempts,
-        known_progress=progress,
+        known_progress=_NEW if accepted else None,
     )
 
 
 async def sent_event_node(info: RelayInfo, sent: Sent) -> Event:
-    """Show an event that was just accepted, without reading it back; a known key's first event is read."""
-    receipt = sent.accepted
-    if receipt.duplicate:
-        record = await info.context.loaders.events.load(receipt.id)
-        if record is None:
-            raise LookupError(f"event {receipt.id} of a known key is gone")
-        return event_node(record)
-    return event_node(_as_stored(sent.event, receipt), progress=_NEW)
+    """Show an event that was just accepted, without reading it back; the first event of a known key is read."""
+    if not sent.accepted.duplicate:
+        return event_node(sent.event, accepted=sent.accepted)
+    record = await info.context.loaders.events.load(sent.accepted.id)
+    if record is None:
+        raise LookupError(f"event {sent.accepted.id} of a known key is gone")
+    return event_node(record)
+
+
+def delivery_node(record: deliveries.Delivery) -> Delivery:
+    """Show a delivery."""
+    return Delivery(
+        id=strawberry.ID(str(record.id)),
+        status=record.status,
+        attempts=record.attempts,
+        next_attempt_at=record.due_at,
+        delivered_at=record.finished_at if record.status is DeliveryStatus.DELIVERED else None,
+        reason=record.reason,
+        created_at=record.created_at,
+        record=record,
+    )
+
+
+async def delivery_page(
+    info: RelayInfo, filter: deliveries.DeliveryFilter, *, first: int | None, after: str | None
+) -> Connection[Delivery]:
+    """Show a page of the client's deliveries."""
+    db, tenant_id = info.context.db, info.context.tenant_id
+    size, cursor = first_and_after(first, after)
+    async with db.connection() as conn:
+        page = await deliveries.list_(conn, tenant_id, filter, first=size, after=cursor)
+
+    async def count() -> int | None:
+        async with db.connection() as conn:
+            return await deliveries.count(conn, tenant_id, filter)
+
+    return connect(page, node=delivery_node, counter=count)
+
+
+def endpoint_node(record: endpoints.Endpoint) -> Endpoint:
+    """Show an endpoint."""
+    same = {name: getattr(record, name) for name in _ENDPOINT_FIELDS}
+    headers = None if record.custom_headers is None else Json(record.custom_headers)
+    return Endpoint(id=strawberry.ID(str(record.id)), key=record.id, custom_headers=headers, **same)
+
+
+async def find_endpoint(info: RelayInfo, id: UUID) -> Endpoint | None:
+    """Show an endpoint, unless it is unknown, deleted, or the hidden one of a URL."""
+    record = await info.context.loaders.endpoints.load(id)
+    if record is None or record.kind != "subscribed" or record.deleted_at is not None:
+        return None
+    return endpoint_node(record)
+
+
+def _max_attempts(own: int | None, endpoint: endpoints.Endpoint | None) -> int:
+    return own or (endpoint.max_retries + 1 if endpoint else 0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -11,6 +11,14 @@ import strawberry
 from relay import paging
 
 T = TypeVar("T")
+
+
+class _Record(Protocol):
+    @property
+    def id(self) -> UUID: ...
+
+
+R = TypeVar("R", bound=_Record)
 Counter = Callable[[], Awaitable[int | None]]
 
 
@@ -47,23 +55,24 @@ class Connection(Generic[T]):
         return await self.counter()
 
 
-def connect(page: paging.Page[T], *, ids: Sequence[UUID], counter: Counter) -> Connection[T]:
-    """Make a connection of a page of nodes whose ids are given in the same order."""
-    edges = [Edge(node=node, cursor=paging.encode_cursor(id)) for node, id in zip(page.items, ids, strict=True)]
+def connect(page: paging.Page[R], *, node: Callable[[R], T], counter: Counter) -> Connection[T]:
+    """Make a connection of a page of records, each shown by `node`."""
+    nodes = [node(record) for record in page.items]
+    cursors = [paging.encode_cursor(record.id) for record in page.items]
     return Connection(
-        edges=edges,
-        nodes=page.items,
+        edges=[Edge(node=shown, cursor=cursor) for shown, cursor in zip(nodes, cursors, strict=True)],
+        nodes=nodes,
         page_info=PageInfo(
             has_next_page=page.has_next,
             has_previous_page=page.has_previous,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else None,
+            start_cursor=cursors[0] if cursors else None,
+            end_cursor=cursors[-1] if cursors else None,
         ),
         counter=counter,
     )
 
 
-def first_and_after(first: int | None, after: str | None, *, default: int = 20) -> tuple[int, UUID | None]:
+def first_and_after(first: int | None, after: str | None) -> tuple[int, UUID | None]:
     """Check a list's arguments; Invalid outside 1..100 and for a cursor that no page gave."""
-    size = paging.check_first(default if first is None else first)
-    return size, None if after is None else paging.decode_cursor(after)
+    size = paging.check_first(20 if first is None else first)
+    return size, paging.decode_cursor(after) if after else None

@@ -84,7 +84,7 @@ def _read_safe_int(value: object) -> int:
 SCALARS: dict[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
-        description="ISO 8601 with an offset; answers are UTC with milliseconds. An input without an offset is INVALID.",
+        description="ISO 8601 with an offset; answers are UTC with milliseconds. Input without an offset is INVALID.",
         serialize=write_datetime,
         parse_value=read_datetime,
     ),

@@ -10,7 +10,6 @@ import msgspec
 from graphql import (
     GraphQLError,
     GraphQLInputObjectType,
-    GraphQLInputType,
     GraphQLList,
     GraphQLNonNull,
     GraphQLScalarType,
@@ -22,6 +21,10 @@ from graphql.utilities import validate_input_value
 
 from relay.errors import Invalid
 
+#: What stands for variables that are not given.
+NO_VARIABLES = msgspec.Raw(b"null")
+#: The variables of an operation with their types (GraphQLInputType, which has no full type of its own).
+Declared = Mapping[str, Any]
 Reader = Callable[[msgspec.Raw, str], Any]
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -29,9 +32,9 @@ _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _anything = msgspec.json.Decoder().decode
 
 
-def read_variables(raw: msgspec.Raw | None, declared: Mapping[str, GraphQLInputType]) -> dict[str, Any]:
+def read_variables(raw: msgspec.Raw, declared: Declared) -> dict[str, Any]:
     """Decode the variables that the operation declares; Invalid names an input field that does not exist."""
-    if raw is None or bytes(raw) == b"null":
+    if raw == NO_VARIABLES:
         return {}
     try:
         given = _members(raw)
@@ -41,7 +44,7 @@ def read_variables(raw: msgspec.Raw | None, declared: Mapping[str, GraphQLInputT
 
 
 @lru_cache(maxsize=256)
-def _reader(type_: GraphQLInputType) -> Reader:
+def _reader(type_: Any) -> Reader:
     if is_non_null_type(type_):
         return _reader(type_.of_type)
     if is_list_type(type_):
@@ -66,8 +69,7 @@ def _list_reader(type_: GraphQLList[Any]) -> Reader:
     item = _reader(type_.of_type)
 
     def read(raw: msgspec.Raw, path: str) -> Any:
-        text = memoryview(raw)
-        if text[:1] != b"[":
+        if bytes(memoryview(raw)[:1]) != b"[":
             return item(raw, path)
         prefix = f"{path}." if path else ""
         return [item(value, f"{prefix}{index}") for index, value in enumerate(_items(raw))]
@@ -79,7 +81,7 @@ def _object_reader(type_: GraphQLInputObjectType) -> Reader:
     fields = type_.fields
 
     def read(raw: msgspec.Raw, path: str) -> Any:
-        if memoryview(raw)[:1] != b"{":
+        if bytes(memoryview(raw)[:1]) != b"{":
             return _anything(raw)
         prefix = f"{path}." if path else ""
         values: dict[str, Any] = {}
@@ -93,7 +95,7 @@ def _object_reader(type_: GraphQLInputObjectType) -> Reader:
     return read
 
 
-def refusals(values: Mapping[str, Any], declared: Mapping[str, GraphQLInputType]) -> list[Invalid]:
+def refusals(values: Mapping[str, Any], declared: Declared) -> list[Invalid]:
     """Why these variables do not fit their declared types, each with the path of the field at fault."""
     found: list[Invalid] = []
     for name, type_ in declared.items():

@@ -16,7 +16,7 @@ from api.graphql.context import Context
 from api.graphql.documents import Documents, Operation, Rejected
 from api.graphql.places import field_of
 from api.graphql.schema import core_schema, sdl
-from api.graphql.variables import read_variables, refusals
+from api.graphql.variables import NO_VARIABLES, read_variables, refusals
 from api.sending import Sending
 from relay.errors import Invalid, RelayError, Unauthenticated
 from relay.runtime import Web
@@ -27,7 +27,7 @@ class GraphQLRequest(msgspec.Struct):
     """The body of a request; `variables` stays as it came until their types are known."""
 
     query: str
-    variables: msgspec.Raw | None = None
+    variables: msgspec.Raw = NO_VARIABLES
     operationName: str | None = None  # noqa: N815 - the name that GraphQL over HTTP fixes
 
 

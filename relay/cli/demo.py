@@ -23,7 +23,7 @@ _COUNTS = """query Counts($id: ID!) {
   delivered: deliveries(filter: {endpointId: $id, status: DELIVERED}, first: 1) { totalCount }
   queued: deliveries(filter: {endpointId: $id, status: QUEUED}, first: 1) { totalCount }
   delivering: deliveries(filter: {endpointId: $id, status: DELIVERING}, first: 1) { totalCount }
-  failed: deliveries(filter: {endpointId: $id, status: FAILED}, first: 1) { totalCount nodes { event { id } } }
+  failed: deliveries(filter: {endpointId: $id, status: FAILED}, first: 1) { totalCount }
   dead: deliveries(filter: {endpointId: $id, status: DEAD}, first: 1) { totalCount nodes { event { id } } }
   cancelled: deliveries(filter: {endpointId: $id, status: CANCELLED}, first: 1) { totalCount }
 }"""
@@ -42,10 +42,11 @@ _EXAMPLES = """examples:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The deliveries to one of the demo's endpoints, by status."""
+    """The deliveries to one of the demo's endpoints, by status, and the requests that it saw itself."""
 
     role: str
     by_status: dict[str, int]
+    requests: int
     example: str | None
 
     @property
@@ -83,9 +84,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"Sending for {args.seconds} s; Ctrl-C sums up at once.", file=progress, flush=True)
         sent = _send(client, told, seconds=args.seconds)
         print(f"{sent} events sent; waiting for what is still on its way.", file=progress, flush=True)
-        counts = _calm(client, told, ids)
+        counts = _calm(client, told, [(role, ids[role.name]) for role in roles])
         if args.json:
-            print_json({"sent": sent, "endpoints": {count.role: count.by_status for count in counts}})
+            shown = {count.role: {**count.by_status, "requests": count.requests} for count in counts}
+            print_json({"sent": sent, "endpoints": shown})
         else:
             print(summary(counts))
     return 0
@@ -93,9 +95,9 @@ def run(args: argparse.Namespace) -> int:
 
 def summary(counts: Sequence[Counts]) -> str:
     """Return the table of deliveries by endpoint and status, and what to look at next."""
-    rows: list[Sequence[object]] = [("endpoint", *_STATUSES)]
-    rows += [(count.role, *(count.by_status[status] for status in _STATUSES)) for count in counts]
-    hints = [f"What became of one event of the {c.role} endpoint: relay why {c.example}" for c in counts if c.example]
+    rows: list[Sequence[object]] = [("endpoint", *_STATUSES, "requests seen")]
+    rows += [(count.role, *(count.by_status[status] for status in _STATUSES), count.requests) for count in counts]
+    hints = [f"The story of one event of the {c.role} endpoint: relay why {c.example}" for c in counts if c.example]
     return "\n".join(["", *table(rows), "", *hints])
 
 
@@ -126,21 +128,22 @@ def _event(number: int) -> dict[str, Any]:
     return {"eventType": random.choice(_TYPES), "payload": payload, "priority": random.choice((2, 5, 5, 5, 9))}
 
 
-def _calm(client: Client, told: SimpleQueue[None], ids: dict[str, str]) -> list[Counts]:
+def _calm(client: Client, told: SimpleQueue[None], endpoints: Sequence[tuple[Role, str]]) -> list[Counts]:
     """Wait until nothing is open any more, at most 15 s, and return the counts."""
     end = time.monotonic() + _CALM_S
     while True:
-        counts = [_count(client, role, id) for role, id in ids.items()]
+        counts = [_count(client, role, id) for role, id in endpoints]
         if not any(count.open for count in counts) or time.monotonic() > end or _was_told(told, within_s=0.5):
             return counts
 
 
-def _count(client: Client, role: str, id: str) -> Counts:
+def _count(client: Client, role: Role, id: str) -> Counts:
     found = client.graphql(_COUNTS, {"id": id})
     totals = {status: found[status]["totalCount"] for status in _STATUSES}
     by_status = {status: _COUNTED if total is None else total for status, total in totals.items()}
-    troubled = found["dead"]["nodes"] or found["failed"]["nodes"]
-    return Counts(role=role, by_status=by_status, example=troubled[0]["event"]["id"] if troubled else None)
+    given_up = [node["event"]["id"] for node in found["dead"]["nodes"]]
+    example = next(iter(role.retried() + given_up), None)
+    return Counts(role=role.name, by_status=by_status, requests=len(role.arrivals), example=example)
 
 
 def _was_told(told: SimpleQueue[None], *, within_s: float) -> bool:

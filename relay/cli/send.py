@@ -67,7 +67,7 @@ def payload(text: str) -> bytes:
         msgspec.json.decode(raw, type=msgspec.Raw)
     except OSError as cause:
         raise argparse.ArgumentTypeError(f"{text[1:]} cannot be read ({cause.strerror})") from cause
-    except (ValueError, msgspec.DecodeError) as cause:
+    except (ValueError, RecursionError) as cause:
         raise argparse.ArgumentTypeError(f"that is no JSON ({cause})") from cause
     return raw.strip()
 

@@ -54,7 +54,7 @@ def tell(found: dict[str, Any], *, now: datetime, paint: Paint) -> str:
     """Return the page for the answer to the query of `relay why`."""
     event, deliveries = found["event"], found["deliveries"]
     parts = [_head(event, now=now, paint=paint), _ending(event, deliveries["nodes"], now=now, paint=paint)]
-    parts += [_delivery(delivery, now=now, paint=paint) for delivery in reversed(deliveries["nodes"])]
+    parts += [_delivery(delivery, event, now=now, paint=paint) for delivery in reversed(deliveries["nodes"])]
     if deliveries["pageInfo"]["hasNextPage"]:
         parts.append("There are more; these are the newest 100. `relay why ID --json` shows the same ones in full.")
     parts += _left_out(found["explainEvent"], event, paint=paint)
@@ -86,11 +86,13 @@ def _ending(event: dict[str, Any], deliveries: list[dict[str, Any]], *, now: dat
     return f"{paint(status, _MARKS.get(status, _OPEN)[1])}  {sentence}"
 
 
-def _delivery(delivery: dict[str, Any], *, now: datetime, paint: Paint) -> str:
+def _delivery(delivery: dict[str, Any], event: dict[str, Any], *, now: datetime, paint: Paint) -> str:
     mark, colour = _MARKS.get(delivery["status"], _OPEN)
-    endpoint = delivery["endpoint"]
-    name = f"  {_name(endpoint)}" if endpoint else ""
-    lines = [f"{paint(mark, colour)} {plain(delivery['destination'])}{paint(name, 'dim')}"]
+    if delivery["endpoint"]:
+        name = _name(delivery["endpoint"])
+    else:
+        name = "as the event asked" if event["destination"] else "endpoint deleted since"
+    lines = [f"{paint(mark, colour)} {plain(delivery['destination'])}  {paint(name, 'dim')}"]
     for attempt in delivery["deliveryAttempts"]:
         lines += _attempt(attempt, paint=paint)
     lines.append(f"  {_outlook(delivery, now=now)}")
@@ -124,7 +126,7 @@ def _outlook(delivery: dict[str, Any], *, now: datetime) -> str:
     if status == "DELIVERED":
         return f"Delivered {_moment(delivery['deliveredAt'], now=now)}, at attempt {tried}."
     if status == "DEAD":
-        return f"Given up after {_count(tried, 'attempt')}: {why or _word(delivery['reason'])}. It can be replayed."
+        return f"Given up after {_count(tried, 'attempt')}: {why or _word(delivery['reason'])}."
     if status == "CANCELLED":
         return f"Cancelled after {_count(tried, 'attempt')}: {why or _word(delivery['reason'])}."
     next_one = f"attempt {tried + 1} of {delivery['maxAttempts']}"

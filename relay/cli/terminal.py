@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 
+import msgspec
+
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -49,8 +51,9 @@ def pretty(body: bytes, *, limit: int) -> str:
 
 
 def _indented(text: str) -> str:
+    """Indent JSON without reading its values: numbers and escapes stay as they were spelled."""
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        return msgspec.json.format(text, indent=2)
     except (ValueError, RecursionError):
         return text
 

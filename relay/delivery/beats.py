@@ -75,7 +75,7 @@ class Beats:
                 alive = await _beat(conn, self.no)
         except LOST as cause:
             _LOG.warning("no beat: %s", cause)
-            return
+            return None
         if alive is None or began - self._last_beat >= FRESH_S:
             _LOG.warning("worker %s was silent too long and begins again under a new number", self.no)
             return await self._begin()
@@ -97,7 +97,9 @@ class Beats:
             unknown_lanes = [lane for lane in await lanes.held(conn, self.no) if lane.fence not in self._holdings.lanes]
         twice = [key for key in unknown & self._unknown if key not in self._holdings]
         lanes_twice = [
-            lane for lane in unknown_lanes if lane.fence in self._unknown_lanes and lane.fence not in self._holdings.lanes
+            lane
+            for lane in unknown_lanes
+            if lane.fence in self._unknown_lanes and lane.fence not in self._holdings.lanes
         ]
         self._unknown = unknown
         self._unknown_lanes = {lane.fence for lane in unknown_lanes}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from relay.db import REPEATABLE, Conn, Database
+from relay.delivery.beats import Beats
 from relay.delivery.destinations import Destination, Destinations, read_contents
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import Claimed, Dispatched, claim
@@ -13,7 +14,6 @@ from relay.delivery.outcomes import Cancelled, Dead, Outcome, Reason
 from relay.delivery.record import Recorded
 from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender, Shipment
-from relay.delivery.beats import Beats
 
 _LOST_AT_MOST = 5
 

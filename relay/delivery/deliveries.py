@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -14,8 +14,9 @@ from psycopg import sql
 from relay.db import Conn
 from relay.delivery.outcomes import Reason
 from relay.errors import Invalid, NotFound
-from relay.ids import floor_at
+from relay.ids import floor_at, unix_time
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
+from relay.specs import check_text
 
 
 class DeliveryStatus(StrEnum):
@@ -60,6 +61,10 @@ class DeliveryFilter:
     until: datetime | None = None
     settled: bool | None = None
 
+    def __post_init__(self) -> None:
+        """Raise Invalid for a text that no row can hold."""
+        check_text(self.event_type, field="eventType")
+
 
 #: What a status means in a row of `live` (as d).
 LIVE_STATUS = {
@@ -87,7 +92,7 @@ _HISTORY = sql.SQL(
        FROM history d WHERE """
 )
 #: An id is made a little before or after the moment that Postgres gives its row; bounds on ids leave room for that.
-ID_SLACK = timedelta(minutes=10)
+ID_SLACK_S = 600
 
 _CLAUSES = {
     "event_id": sql.SQL("d.event_id = %(event_id)s"),
@@ -193,15 +198,19 @@ def id_bounds(since: datetime | None, until: datetime | None) -> dict[str, UUID]
     """Return the ids (`from_id`, `to_id`) between which rows of a time lie for certain: what prunes partitions."""
     bounds: dict[str, UUID] = {}
     if since is not None:
-        bounds["from_id"] = floor_at(max(0.0, (since - ID_SLACK).timestamp()))
+        bounds["from_id"] = _around(since.timestamp() - ID_SLACK_S)
     if until is not None:
-        bounds["to_id"] = floor_at(max(0.0, (until + ID_SLACK).timestamp()))
+        bounds["to_id"] = _around(until.timestamp() + ID_SLACK_S)
     return bounds
 
 
 def oldest_of(ids: Iterable[UUID]) -> UUID:
     """Return an id below that of any row made because of these: their deliveries, attempts and fan-outs."""
-    return floor_at(max(0.0, (min(ids).int >> 80) / 1000 - ID_SLACK.total_seconds()))
+    return _around(unix_time(min(ids)) - ID_SLACK_S)
+
+
+def _around(unix_s: float) -> UUID:
+    return floor_at(max(0.0, unix_s))
 
 
 def _delivery(row: tuple[Any, ...]) -> Delivery:

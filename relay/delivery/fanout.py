@@ -7,7 +7,7 @@ before an event was accepted gets it: subscriptions are compared with Postgres a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -33,6 +33,14 @@ class _Event:
     endpoint_id: UUID | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one transaction fanned out: what goes out at once, and how many events."""
+
+    dispatched: list[Dispatched]
+    events: int
+
+
 class FanOut:
     """Drains outbox shards. `window` bounds the deliveries that are handed out and unclaimed, in the whole system."""
 
@@ -44,8 +52,22 @@ class FanOut:
         self._limit = MAX_EVENTS
         self._matchers: dict[UUID, tuple[int, Matcher[UUID]]] = {}
 
-    async def drain(self, shards: Sequence[int]) -> tuple[list[Dispatched], bool]:
-        """Fan out one batch of the shards that nobody else drains; return what to hand out, and whether to look again.
+    async def drain(self, shards: Sequence[int]) -> AsyncIterator[list[Dispatched]]:
+        """Fan out until the shards are empty or somebody else drains them, batch by batch; yield what to hand out.
+
+        Looks once more after the last commit, when the locks are gone: who came meanwhile found them taken and left.
+        """
+        while True:
+            batch = await self._drain_once(shards)
+            if batch is None:
+                return
+            if batch.dispatched:
+                yield batch.dispatched
+            if not batch.events and not await self._has_work(shards):
+                return
+
+    async def _drain_once(self, shards: Sequence[int]) -> _Batch | None:
+        """Fan out one batch; None when all shards are somebody else's.
 
         A batch that cannot be stored is halved until the event at fault stands alone; that one is set aside, visibly.
         """
@@ -53,17 +75,21 @@ class FanOut:
             async with self._db.transaction() as conn:
                 mine = await outbox.lock_shards(conn, shards)
                 if not mine:
-                    return [], False
+                    return None
                 head = await outbox.read_head(conn, mine, hints=self._hints, limit=self._limit)
                 dispatched, done = await self._fan_out(conn, head)
         except REPEATABLE:
-            return [], True
+            return _Batch([], 1)
         except SPLITTABLE as cause:
             await self._make_way(shards, cause)
-            return [], True
+            return _Batch([], 1)
         self._hints.learn(mine, head if done == len(head.entries) else _shortened(head, done))
         self._limit = min(MAX_EVENTS, self._limit * 2)
-        return dispatched, bool(head.entries)
+        return _Batch(dispatched, done)
+
+    async def _has_work(self, shards: Sequence[int]) -> bool:
+        async with self._db.connection() as conn:
+            return not set(await outbox.shards_with_work(conn)).isdisjoint(shards)
 
     async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int]:
         if not head.entries:
@@ -121,7 +147,7 @@ class FanOut:
 
 
 def _shortened(head: Head, done: int) -> Head:
-    return Head(head.entries[:done], head.xmin, head.xmax, cut=True)
+    return Head(head.entries[:done], head.xmin, head.ceiling, cut=True)
 
 
 async def _read_events(conn: Conn, entries: Sequence[Entry]) -> list[_Event]:

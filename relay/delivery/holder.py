@@ -9,11 +9,11 @@ from contextlib import suppress
 
 from relay.db import LOST, REPEATABLE, Database
 from relay.delivery import lanes
+from relay.delivery.beats import Beats
 from relay.delivery.deliver import Deliverer
 from relay.delivery.holdings import Holdings
 from relay.delivery.lanes import Lane
 from relay.delivery.live import Claimed
-from relay.delivery.beats import Beats
 
 HOLD_S = 5.0
 _BATCH = 100

@@ -199,7 +199,8 @@ async def rearm_sleepers(conn: Conn) -> int:
                  FROM live WHERE due_at < now() - interval '5 s' ORDER BY endpoint_id, lane, due_at) w
            LEFT JOIN lanes l ON l.endpoint_id = w.endpoint_id AND l.key = w.lane
            LEFT JOIN lanes g ON g.endpoint_id = w.endpoint_id AND g.key = ''
-           WHERE l.endpoint_id IS NULL OR (l.ready_at IS NULL AND NOT l.ready AND l.fence IS NULL AND NOT coalesce(g.paused, false))
+           WHERE l.endpoint_id IS NULL
+              OR (l.ready_at IS NULL AND NOT l.ready AND l.fence IS NULL AND NOT coalesce(g.paused, false))
            ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at)"""
     )
     return done.rowcount

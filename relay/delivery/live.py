@@ -54,7 +54,7 @@ class Claimed:
 
 
 def tier_of(priority: int) -> int:
-    """The tier of a priority: 1–3 high, 4–7 normal, 8–10 low."""
+    """The tier of a priority: 1 to 3 high, 4 to 7 normal, 8 to 10 low."""
     return 0 if priority <= 3 else 1 if priority <= 7 else 2
 
 
@@ -70,7 +70,9 @@ def hints_for(dispatched: Sequence[Dispatched]) -> list[Hint]:
         mine = [one for one in dispatched if one.tier == tier]
         for start in range(0, len(mine), BATCH):
             part = mine[start : start + BATCH]
-            hints.append(Hint(f"deliver_{name}", {"ids": [one.id.hex for one in part], "fences": [one.fence for one in part]}))
+            hints.append(
+                Hint(f"deliver_{name}", {"ids": [one.id.hex for one in part], "fences": [one.fence for one in part]})
+            )
     return hints
 
 
@@ -174,7 +176,8 @@ async def unclaimed(conn: Conn, *, silent_s: float, more_than: int, limit: int =
     """
     rows = await conn.execute(
         """UPDATE live l SET sent_at = now() FROM (
-               SELECT id, fence FROM live WHERE fence IS NOT NULL AND owner IS NULL AND sent_at < now() - make_interval(secs => %s)
+               SELECT id, fence FROM live
+               WHERE fence IS NOT NULL AND owner IS NULL AND sent_at < now() - make_interval(secs => %s)
                  AND (SELECT count(*) FROM live WHERE fence IS NOT NULL AND owner IS NULL) > %s
                ORDER BY sent_at LIMIT %s FOR UPDATE SKIP LOCKED) x
            WHERE l.id = x.id AND l.fence = x.fence AND l.owner IS NULL

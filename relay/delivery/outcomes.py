@@ -94,7 +94,12 @@ def reason_of(status: int) -> Reason:
 
 
 def decide(
-    reason: Reason, policy: RetryPolicy, *, attempts: int, random: Callable[[], float], retry_after_s: float | None = None
+    reason: Reason,
+    policy: RetryPolicy,
+    *,
+    attempts: int,
+    random: Callable[[], float],
+    retry_after_s: float | None = None,
 ) -> Outcome:
     """What `attempts` attempts, the last of which ended with `reason`, mean for the delivery."""
     if reason is Reason.OK:

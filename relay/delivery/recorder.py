@@ -88,7 +88,9 @@ class Recorder:
     async def _record_without_answer(self, one: Recorded, cause: Exception) -> None:
         _LOG.error("the answer to delivery %s cannot be stored, its outcome is: %s", one.delivery.id, cause)
         url, total_ms = (one.attempt.url, one.attempt.total_ms) if one.attempt else ("", 0.0)
-        bare = replace(one, attempt=Attempt(Reason.UNRECORDABLE, url, total_ms, one.attempt.status if one.attempt else None))
+        bare = replace(
+            one, attempt=Attempt(Reason.UNRECORDABLE, url, total_ms, one.attempt.status if one.attempt else None)
+        )
         await write_all(self._db, [bare], self._record, hopeless=self._cannot_record)
 
     async def _cannot_record(self, one: Recorded, cause: Exception) -> None:

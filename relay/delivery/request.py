@@ -12,7 +12,9 @@ def build_request(delivery: Claimed, content: Content, destination: Destination,
     """The request to send at `now_s` (Unix seconds); each attempt sends the same body."""
     secrets = [secret for secret, ends in destination.secrets if ends is None or ends > now_s]
     headers = [("Content-Type", content.content_type)]
-    headers += signature_headers(content.payload, webhook_id=str(content.event_id), timestamp=int(now_s), secrets=secrets)
+    headers += signature_headers(
+        content.payload, webhook_id=str(content.event_id), timestamp=int(now_s), secrets=secrets
+    )
     headers.append(("webhook-attempt", str(delivery.attempts + 1)))
     headers += destination.headers
     if content.headers:

@@ -26,7 +26,6 @@ from relay.delivery.transport import Request, Response, Transport
 
 _FLOWS = 10_000
 _RECORDER_BEHIND_S = 0.1
-_IDLE_CHECK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,8 @@ class Sender:
     async def wait_until_idle(self) -> None:
         """Wait until every request that was begun has its outcome."""
         while self._in_flight:
-            await asyncio.sleep(_IDLE_CHECK_S)
+            self._room.clear()
+            await self._room.wait()
 
     def _flow(self, destination: Destination) -> _Flow:
         flow = self._flows.get(destination.id)
@@ -156,8 +156,7 @@ class Sender:
             )
         shipment.done()
         self._start(flow)
-        if self._in_flight < self._slots:
-            self._room.set()
+        self._room.set()
 
     def _put_back(self, shipments: Iterable[Shipment]) -> None:
         shipments = list(shipments)

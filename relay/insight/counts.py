@@ -19,7 +19,7 @@ _LOCK = 7010
 class QueueStats:
     """The state of a client's queue, or of all.
 
-    pending = queued + delivering + failed = ready + held + delayed + delivering. `as_of` is None before the first count.
+    pending = queued + delivering + failed = ready + held + delayed + delivering. `as_of`: None before the first count.
     """
 
     queued: int
@@ -54,6 +54,11 @@ async def refresh(conn: Conn) -> None:
             """INSERT INTO counted (name, at) VALUES ('queue', now())
                ON CONFLICT (name) DO UPDATE SET at = excluded.at"""
         )
+
+
+async def confirm(conn: Conn) -> None:
+    """Say that nothing has moved since the last count: it is as of now."""
+    await conn.execute("UPDATE counted SET at = now() WHERE name = 'queue'")
 
 
 async def _count_intake(conn: Conn) -> None:

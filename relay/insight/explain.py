@@ -1,8 +1,8 @@
-"""Who got an event and who did not, and why. Matches are as recorded; the others are worked out from the endpoints now."""
+"""Who got an event, who did not, and why: matches as recorded, the rest worked out from today's endpoints."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
@@ -41,9 +41,9 @@ class FanoutDecision:
     endpoint_id: UUID
     why: FanoutReason
     delivery_id: UUID | None
-    gate: Gate | None
     recorded: bool
     decided_at: datetime
+    gate: Gate | None = None
 
     @property
     def matched(self) -> bool:
@@ -52,43 +52,40 @@ class FanoutDecision:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Other:
     """An endpoint without a delivery of the event, as it is now."""
 
     id: UUID
     event_types: list[str]
     disabled: bool
     created_at: datetime
-    gate: Gate | None
 
 
 async def explain(
     conn: Conn, tenant_id: UUID, event_id: UUID, *, endpoint_id: UUID | None = None, first: int = 100
 ) -> list[FanoutDecision]:
-    """Return up to `first` decisions about an event, matches first, or about one endpoint; none for an unknown event."""
+    """Return up to `first` decisions about an event, matches first; about one endpoint only, if given.
+
+    Nothing for an event the tenant does not have.
+    """
     event = await events.find(conn, tenant_id, event_id)
     if event is None:
         return []
     decisions = await _matched(conn, event, endpoint_id=endpoint_id, first=first)
-    if len(decisions) == first or event.endpoint_id is not None:
-        return decisions
-    now = datetime.now(UTC)
-    fanned_out_at = await _fanned_out_at(conn, event_id)
-    others = await _without_delivery(conn, event, endpoint_id=endpoint_id, first=first - len(decisions))
-    return decisions + [
-        FanoutDecision(
-            endpoint_id=one.id,
-            why=_why_not(one, event.type, fanned_out_at=fanned_out_at),
-            delivery_id=None,
-            gate=one.gate,
-            recorded=False,
-            decided_at=now,
-        )
-        for one in others
-    ]
+    if len(decisions) < first and event.endpoint_id is None:
+        fanned_out_at = await _fanned_out_at(conn, event_id)
+        others = await _others(conn, event, endpoint_id=endpoint_id, first=first - len(decisions))
+        decisions += [_decision(one, event, fanned_out_at=fanned_out_at) for one in others]
+    gates = await _gates(conn, [one.endpoint_id for one in decisions])
+    return [replace(one, gate=gates.get(one.endpoint_id)) for one in decisions]
 
 
-def _why_not(endpoint: _Candidate, event_type: str | None, *, fanned_out_at: datetime | None) -> FanoutReason:
+def _decision(endpoint: _Other, event: Event, *, fanned_out_at: datetime | None) -> FanoutDecision:
+    why = _why_not(endpoint, event.type, fanned_out_at=fanned_out_at)
+    return FanoutDecision(endpoint.id, why, delivery_id=None, recorded=False, decided_at=datetime.now(UTC))
+
+
+def _why_not(endpoint: _Other, event_type: str | None, *, fanned_out_at: datetime | None) -> FanoutReason:
     """What kept the event from an endpoint; one that fits by now was changed since, and did not fit then."""
     if fanned_out_at is not None and endpoint.created_at > fanned_out_at:
         return FanoutReason.CREATED_LATER
@@ -101,34 +98,24 @@ def _why_not(endpoint: _Candidate, event_type: str | None, *, fanned_out_at: dat
 async def _matched(conn: Conn, event: Event, *, endpoint_id: UUID | None, first: int) -> list[FanoutDecision]:
     """The newest delivery of the event for each endpoint."""
     rows = await conn.execute(
-        """SELECT d.endpoint_id, d.id, d.created_at, g.reason, g.until FROM (
+        """SELECT endpoint_id, id, created_at FROM (
                SELECT DISTINCT ON (x.endpoint_id) x.endpoint_id, x.id, x.created_at FROM (
                    SELECT endpoint_id, id, created_at FROM live WHERE event_id = %(event)s UNION ALL
                    SELECT endpoint_id, id, created_at FROM history WHERE event_id = %(event)s AND id >= %(oldest)s) x
                WHERE %(endpoint)s::uuid IS NULL OR x.endpoint_id = %(endpoint)s
                ORDER BY x.endpoint_id, x.id DESC) d
-           LEFT JOIN LATERAL (
-               SELECT CASE WHEN paused THEN 'paused' ELSE gate_reason END AS reason,
-                      CASE WHEN NOT paused THEN gate_until END AS until
-               FROM lanes WHERE endpoint_id = d.endpoint_id AND key = ''
-                   AND (paused OR gate_reason = 'circuit_open' OR gate_until > now())) g ON true
-           ORDER BY d.id DESC LIMIT %(first)s""",
+           ORDER BY id DESC LIMIT %(first)s""",
         {"event": event.id, "oldest": oldest_of([event.id]), "endpoint": endpoint_id, "first": first},
     )
     return [
-        FanoutDecision(row[0], FanoutReason.MATCHED, row[1], _gate(row[3], row[4]), recorded=True, decided_at=row[2])
+        FanoutDecision(row[0], FanoutReason.MATCHED, delivery_id=row[1], recorded=True, decided_at=row[2])
         async for row in rows
     ]
 
 
-async def _without_delivery(conn: Conn, event: Event, *, endpoint_id: UUID | None, first: int) -> list[_Candidate]:
+async def _others(conn: Conn, event: Event, *, endpoint_id: UUID | None, first: int) -> list[_Other]:
     rows = await conn.execute(
-        """SELECT e.id, e.event_types, e.status = 'disabled', e.created_at, g.reason, g.until FROM endpoints e
-           LEFT JOIN LATERAL (
-               SELECT CASE WHEN paused THEN 'paused' ELSE gate_reason END AS reason,
-                      CASE WHEN NOT paused THEN gate_until END AS until
-               FROM lanes WHERE endpoint_id = e.id AND key = ''
-                   AND (paused OR gate_reason = 'circuit_open' OR gate_until > now())) g ON true
+        """SELECT e.id, e.event_types, e.status = 'disabled', e.created_at FROM endpoints e
            WHERE e.tenant_id = %(tenant)s AND e.kind = 'subscribed' AND e.deleted_at IS NULL
              AND (%(endpoint)s::uuid IS NULL OR e.id = %(endpoint)s)
              AND e.id NOT IN (
@@ -143,14 +130,21 @@ async def _without_delivery(conn: Conn, event: Event, *, endpoint_id: UUID | Non
             "first": first,
         },
     )
-    return [_Candidate(row[0], row[1], row[2], row[3], _gate(row[4], row[5])) async for row in rows]
+    return [_Other(*row) async for row in rows]
+
+
+async def _gates(conn: Conn, endpoint_ids: list[UUID]) -> dict[UUID, Gate]:
+    rows = await conn.execute(
+        """SELECT endpoint_id, CASE WHEN paused THEN 'paused' ELSE gate_reason END,
+                  CASE WHEN NOT paused THEN gate_until END
+           FROM lanes WHERE endpoint_id = ANY(%s::uuid[]) AND key = ''
+             AND (paused OR gate_reason = 'circuit_open' OR gate_until > now())""",
+        (endpoint_ids,),
+    )
+    return {row[0]: Gate(Reason(row[1]), row[2]) async for row in rows}
 
 
 async def _fanned_out_at(conn: Conn, event_id: UUID) -> datetime | None:
     rows = await conn.execute("SELECT at FROM fanouts WHERE event_id = %s", (event_id,))
     row = await rows.fetchone()
     return row[0] if row else None
-
-
-def _gate(reason: str | None, until: datetime | None) -> Gate | None:
-    return None if reason is None else Gate(Reason(reason), until)

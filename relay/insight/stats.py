@@ -6,7 +6,7 @@ twice. A latency histogram is an array of pairs (bucket, attempts).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -105,7 +105,8 @@ async def _set_attempts(conn: Conn, since: datetime) -> None:
                   coalesce(array_agg(ARRAY[bucket, n] ORDER BY bucket) FILTER (WHERE bucket >= 0), '{}')
            FROM (
                SELECT date_trunc('minute', at) AS minute, tenant_id, endpoint_id, count(*) AS n,
-                      CASE WHEN status > 0 THEN ceil(ln(greatest(total_ms::float8, 1)) / ln(2::float8) * %(steps)s)::int8
+                      CASE WHEN status > 0
+                           THEN ceil(ln(greatest(total_ms::float8, 1)) / ln(2::float8) * %(steps)s)::int8
                            ELSE -1 END AS bucket,
                       count(*) FILTER (WHERE status BETWEEN 200 AND 299) AS ok, sum(total_ms::float8) AS ms
                FROM attempts WHERE at >= %(since)s GROUP BY 1, 2, 3, 5) a
@@ -127,7 +128,8 @@ async def close_days(conn: Conn) -> None:
         if not await _lock(conn):
             return
         rows = await conn.execute(
-            """SELECT coalesce((SELECT date_trunc('day', at, 'UTC') FROM counted WHERE name = 'stats_days'), '-infinity'),
+            """SELECT coalesce((SELECT date_trunc('day', at, 'UTC') FROM counted WHERE name = 'stats_days'),
+                               '1970-01-01+00'),
                       (SELECT date_trunc('minute', at - %s) FROM counted WHERE name = 'stats')""",
             (_SETTLES,),
         )
@@ -199,7 +201,7 @@ _IN_WINDOW = sql.SQL(
 
 
 async def of_endpoints(conn: Conn, endpoint_ids: Iterable[UUID], hours: int) -> dict[UUID, EndpointStats]:
-    """Return what happened at each endpoint in the last `hours` (1..8 784); the ids must be those the caller may see."""
+    """Return what happened at each endpoint in the last `hours` (1..8 784). Ids: those the caller may see."""
     if not 1 <= hours <= _MAX_HOURS:
         raise Invalid(f"lastHours must be between 1 and {_MAX_HOURS}.", field="lastHours")
     ids = list(endpoint_ids)
@@ -220,7 +222,7 @@ async def of_endpoints(conn: Conn, endpoint_ids: Iterable[UUID], hours: int) -> 
     return {id: _stats(happened.get(id, nothing), latencies.get(id, []), waiting.get(id, (0, 0))) for id in ids}
 
 
-async def _histograms(conn: Conn, window: dict[str, object]) -> dict[UUID, list[tuple[int, int]]]:
+async def _histograms(conn: Conn, window: Mapping[str, object]) -> dict[UUID, list[tuple[int, int]]]:
     rows = await conn.execute(
         sql.SQL("SELECT id, bucket, sum(n)::int8 FROM (SELECT e.id, s.latency ")
         + _IN_WINDOW
@@ -267,7 +269,7 @@ def _stats(
 
 
 def percentile(latencies: Sequence[tuple[int, int]], share: float) -> float:
-    """Return the latency in ms that a share (0..1) of the attempts did not exceed; pairs (bucket, attempts), ascending."""
+    """Return the latency in ms that a share (0..1) of the attempts did not exceed, from pairs (bucket, attempts)."""
     rank = share * sum(n for _, n in latencies)
     for bucket, n in latencies:
         rank -= n

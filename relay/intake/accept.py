@@ -80,7 +80,8 @@ class Stored:
 async def store(conn: Conn, candidates: Sequence[Candidate], *, lock_timeout_ms: int) -> Stored:
     """Insert the candidates whose keys are free and return their receipts; a key that is taken leaves its candidate out.
 
-    One synchronous commit; LockNotAvailable when a key stays locked for longer than `lock_timeout_ms`. Candidates come with ascending ids; none shares a key with another.
+    One synchronous commit; LockNotAvailable when a key stays locked for longer than `lock_timeout_ms`. Candidates come
+    with ascending ids; none shares a key with another.
     """
     rows = await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('lock_timeout', %s, true)),

@@ -57,7 +57,7 @@ class Collector:
         self.batches = 0
 
     async def accept(self, events: Sequence[NewEvent]) -> list[Receipt]:
-        """Return a receipt or an error for each event, in order, after the commit that holds it. Raises Unavailable when full."""
+        """Return a receipt or an error for each event, in order, after the commit that holds it; Unavailable when full."""
         if self._rows + len(events) > MAX_WAITING:
             raise Unavailable("Too many events are waiting to be stored; try again soon.", retry_after_s=1)
         loop = asyncio.get_running_loop()
@@ -134,7 +134,9 @@ class Collector:
             if losers:
                 found = await originals(conn, [item.candidate for item in losers])
                 for item in losers:
-                    _resolve(item, found.get(item.candidate.id) or Unavailable("The key is being taken over; try again."))
+                    _resolve(
+                        item, found.get(item.candidate.id) or Unavailable("The key is being taken over; try again.")
+                    )
 
     async def _split(self, leaders: list[_Item], cause: Exception) -> None:
         if len(leaders) == 1:

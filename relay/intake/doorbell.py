@@ -14,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Doorbell:
-    """Rings for outbox shards from a task of its own; while Redis is away it tries once a second, and the clock looks anyway."""
+    """Rings for outbox shards from a task of its own. Without Redis it tries once a second; the clock looks anyway."""
 
     def __init__(self, queue: Queue, *, on_failure: Callable[[], None] = lambda: None) -> None:
         self._queue = queue

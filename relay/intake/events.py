@@ -16,6 +16,7 @@ from relay.db import Conn
 from relay.delivery.deliveries import HISTORY_STATUS, LIVE_STATUS, DeliveryStatus, id_bounds, oldest_of
 from relay.errors import NotFound
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
+from relay.specs import check_text
 
 
 class EventStatus(StrEnum):
@@ -73,6 +74,11 @@ class EventFilter:
     delivery_status: DeliveryStatus | None = None
     endpoint_id: UUID | None = None
     unmatched: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Raise Invalid for a text that no row can hold."""
+        check_text(self.idempotency_key, field="idempotencyKey")
+        check_text(self.subject, field="subject")
 
 
 _SELECT = sql.SQL(

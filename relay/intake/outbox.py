@@ -24,11 +24,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The oldest entries of some shards, and what the snapshot knew: see `Hints`."""
+    """The oldest entries of some shards. Transactions below `xmin` had ended then; see `Hints` for `ceiling`."""
 
     entries: list[Entry]
     xmin: int
-    xmax: int
+    ceiling: int
     cut: bool
 
 
@@ -36,8 +36,10 @@ class Head:
 class Hints:
     """Where to begin looking in each shard, so that dead rows under an old snapshot cost nothing.
 
-    A number is passed over only when nothing smaller can still commit: n of a drain is remembered with that snapshot's
-    xmax, and becomes the hint once a later drain's snapshot has xmin ≥ it and was not cut by its limit.
+    A number is passed over only when nothing smaller can still commit. Whoever has a smaller n than a drain saw took its
+    transaction id before that drain looked, and so before the drain took its own: the ceiling. (The snapshot's xmax is
+    none: it lies above what is completed, and a younger transaction with a smaller n may still run.) The drain's n
+    becomes the hint once a later drain, not cut by its limit, finds that all below that ceiling have ended.
     """
 
     low: dict[int, int] = field(default_factory=dict[int, int])
@@ -56,7 +58,7 @@ class Hints:
                 del self._seen[shard]
             drained = [entry.n for entry in head.entries if entry.shard == shard]
             if drained and shard not in self._seen:
-                self._seen[shard] = (head.xmax, max(drained))
+                self._seen[shard] = (head.ceiling, max(drained))
 
 
 async def lock_shards(conn: Conn, shards: Sequence[int]) -> list[int]:
@@ -78,13 +80,14 @@ async def read_head(conn: Conn, shards: Sequence[int], *, hints: Hints, limit: i
                 SELECT shard, n, tenant_id, event_id FROM outbox
                 WHERE shard = u.shard AND n >= u.hint AND failed_reason IS NULL ORDER BY n LIMIT %s) o
             ORDER BY o.n LIMIT %s)
-        SELECT pg_snapshot_xmin(snap)::text::int8, pg_snapshot_xmax(snap)::text::int8, h.shard, h.n, h.tenant_id, h.event_id
+        SELECT pg_snapshot_xmin(snap)::text::int8, CASE WHEN h.n IS NOT NULL THEN pg_current_xact_id()::text::int8 END,
+               h.shard, h.n, h.tenant_id, h.event_id
         FROM s LEFT JOIN h ON true ORDER BY h.n""",
         (list(shards), hints.of(shards), limit, limit),
     )
     found = await rows.fetchall()
     entries = [Entry(*row[2:]) for row in found if row[2] is not None]
-    return Head(entries, xmin=found[0][0], xmax=found[0][1], cut=len(entries) >= limit)
+    return Head(entries, xmin=found[0][0], ceiling=found[0][1] or 0, cut=len(entries) >= limit)
 
 
 async def remove(conn: Conn, entries: Sequence[Entry]) -> None:

@@ -24,22 +24,20 @@ MAX_KEY = 255
 FURTHEST_S = 30 * 86_400
 #: A time given as exactly 30 days ahead is a little less than that when it arrives; clocks differ the other way.
 _CLOCK_SLACK = timedelta(minutes=1)
+_NO_MOMENT = "must be an ISO 8601 time with an offset, like 2030-01-31T09:00:00Z or …+02:00"
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}(?:;[\x20-\x7e]{1,54})?", re.ASCII)
 _IS_JSON = re.compile(r"application/json|[^;]*\+json", re.IGNORECASE)
 
 
-def _moment(value: object) -> object:
+def _moment(value: object) -> datetime:
     """REST brings text, GraphQL a datetime; both need an offset."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError as cause:
-            raise ValueError("must be an ISO 8601 time") from cause
-    if not isinstance(value, datetime):
-        raise ValueError("must be an ISO 8601 time")  # pydantic takes no TypeError
-    if value.utcoffset() is None:
-        raise ValueError("must be an ISO 8601 time with an offset, like Z or +02:00")
-    return value.astimezone(UTC)
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if isinstance(moment, datetime) and moment.utcoffset() is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError) as cause:
+        raise ValueError(_NO_MOMENT) from cause
+    raise ValueError(_NO_MOMENT)
 
 
 def _type(name: str) -> str:
@@ -153,11 +151,16 @@ def _stored_payload(payload: bytes, *, content_type: str, limit: int) -> bytes:
     """The bytes that are stored and sent: a JSON payload's own text, anything else decoded from its base64 string."""
     if payload.strip() in {b"null", b""}:
         raise Invalid("payload must not be null.", field="payload")
-    if not _IS_JSON.match(content_type):
+    if not is_json(content_type):
         payload = _decoded(payload)
     if len(payload) > limit:
         raise TooLarge(f"payload has {len(payload)} bytes; the limit is {limit}.", field="payload")
     return payload
+
+
+def is_json(content_type: str) -> bool:
+    """Tell whether a payload of this type is JSON text; of any other type it comes and is shown as base64."""
+    return _IS_JSON.match(content_type) is not None
 
 
 def _decoded(payload: bytes) -> bytes:

@@ -30,7 +30,7 @@ def test_a_delivery_signed_with_the_secret_has_two_ticks() -> None:
     assert "✓ X-Relay-Signature" in text
     assert "order.paid" in text
     assert "attempt 2" in text
-    assert '\n      "id": 100.0' in text
+    assert '\n      "id": 1e2' in text
 
 
 @pytest.mark.parametrize(

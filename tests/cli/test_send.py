@@ -32,7 +32,9 @@ def test_the_payload_may_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> Non
     assert payload("-") == b"[]"
 
 
-@pytest.mark.parametrize("text", ["{", "", "{} {}", "nul", "@/nowhere/at/all", "@"])
+@pytest.mark.parametrize(
+    "text", ["{", "", "{} {}", "nul", "[" * 100_000, "@/nowhere/at/all", "@"], ids=lambda text: text[:20]
+)
 def test_what_is_no_json_is_refused_before_anything_is_sent(text: str) -> None:
     with pytest.raises(ArgumentTypeError):
         payload(text)

@@ -154,7 +154,11 @@ def test_an_event_for_one_url_is_named_by_it() -> None:
     event = _event(eventType=None, destination="http://127.0.0.1:9000/one")
     page = _tell(event, _delivery(endpoint=None, destination="http://127.0.0.1:9000/one"))
     assert "Event for http://127.0.0.1:9000/one" in page
-    assert "✓ http://127.0.0.1:9000/one\n" in page
+    assert "✓ http://127.0.0.1:9000/one  as the event asked\n" in page
+
+
+def test_a_delivery_whose_endpoint_is_gone_keeps_its_address() -> None:
+    assert "✓ http://127.0.0.1:9000/hook  endpoint deleted since\n" in _tell(_event(), _delivery(endpoint=None))
 
 
 def test_the_oldest_delivery_comes_first_and_a_cut_list_says_so() -> None:

@@ -32,8 +32,8 @@ def test_any_body_can_be_shown(body: bytes) -> None:
     assert isinstance(pretty(body, limit=50), str)
 
 
-def test_a_json_body_is_indented_with_its_letters_as_they_are() -> None:
-    assert pretty('{"name":"Zoë"}'.encode(), limit=100) == '{\n  "name": "Zoë"\n}'
+def test_a_json_body_is_indented_with_its_spelling_as_it_is() -> None:
+    assert pretty('{"name":"Zoë","n":1e2}'.encode(), limit=100) == '{\n  "name": "Zoë",\n  "n": 1e2\n}'
 
 
 def test_a_long_body_is_cut_and_says_so() -> None:

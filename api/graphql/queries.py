@@ -1,0 +1,124 @@
+"""The root of queries. An unknown id answers null; every list is the client's own."""
+
+from __future__ import annotations
+
+import strawberry
+from strawberry import UNSET
+
+from api.graphql.context import RelayInfo
+from api.graphql.explain import FanoutDecision, decision_node
+from api.graphql.ids import find_id
+from api.graphql.inputs import DeliveryFilter, EventFilter, delivery_filter, event_filter, or_null
+from api.graphql.needs import Needs
+from api.graphql.nodes import (
+    Delivery,
+    Endpoint,
+    Event,
+    delivery_node,
+    delivery_page,
+    endpoint_node,
+    event_node,
+    find_endpoint,
+)
+from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.stats import QueueStats, queue_stats_node
+from relay import paging
+from relay.catalog import endpoints
+from relay.catalog.endpoints import EndpointStatus
+from relay.insight import counts, explain
+from relay.intake import events
+from relay.tenancy.scopes import Scope
+
+_READ = [Needs(scope=Scope.READ)]
+
+
+@strawberry.type
+class Query:
+    """What can be looked at."""
+
+    @strawberry.field(directives=_READ)
+    async def event(self, info: RelayInfo, id: strawberry.ID) -> Event | None:
+        """One event."""
+        key = find_id(id)
+        found = await info.context.loaders.events.load(key) if key else None
+        return event_node(found) if found else None
+
+    @strawberry.field(directives=_READ)
+    async def events(
+        self, info: RelayInfo, filter: EventFilter | None = UNSET, first: int | None = 20, after: str | None = UNSET
+    ) -> Connection[Event]:
+        """Events, newest first."""
+        db, tenant_id = info.context.db, info.context.tenant_id
+        size, cursor = first_and_after(first, after)
+        wanted = event_filter(filter)
+        async with db.connection() as conn:
+            page = await events.list_(conn, tenant_id, wanted, first=size, after=cursor)
+
+        async def count() -> int | None:
+            async with db.connection() as conn:
+                return await events.count(conn, tenant_id, wanted)
+
+        return connect(page, node=event_node, counter=count)
+
+    @strawberry.field(directives=_READ)
+    async def delivery(self, info: RelayInfo, id: strawberry.ID) -> Delivery | None:
+        """One delivery."""
+        key = find_id(id)
+        found = await info.context.loaders.deliveries.load(key) if key else None
+        return delivery_node(found) if found else None
+
+    @strawberry.field(directives=_READ)
+    async def deliveries(
+        self, info: RelayInfo, filter: DeliveryFilter | None = UNSET, first: int | None = 20, after: str | None = UNSET
+    ) -> Connection[Delivery]:
+        """Deliveries, newest first."""
+        return await delivery_page(info, delivery_filter(filter), first=first, after=after)
+
+    @strawberry.field(directives=_READ)
+    async def endpoint(self, info: RelayInfo, id: strawberry.ID) -> Endpoint | None:
+        """One endpoint."""
+        key = find_id(id)
+        return await find_endpoint(info, key) if key else None
+
+    @strawberry.field(directives=_READ)
+    async def endpoints(
+        self, info: RelayInfo, status: EndpointStatus | None = UNSET, first: int | None = 20, after: str | None = UNSET
+    ) -> Connection[Endpoint]:
+        """Endpoints, newest first."""
+        db, tenant_id = info.context.db, info.context.tenant_id
+        size, cursor = first_and_after(first, after)
+        wanted = or_null(status)
+        async with db.connection() as conn:
+            page = await endpoints.list_(conn, tenant_id, status=wanted, first=size, after=cursor)
+
+        async def count() -> int | None:
+            async with db.connection() as conn:
+                return await endpoints.count(conn, tenant_id, status=wanted)
+
+        return connect(page, node=endpoint_node, counter=count)
+
+    @strawberry.field(directives=_READ)
+    async def queue_stats(self, info: RelayInfo) -> QueueStats:
+        """What waits, moves and is done: the client's, or for an operator of all clients."""
+        caller = info.context.caller
+        async with info.context.db.connection() as conn:
+            found = await counts.queue_stats(conn, None if caller.sees_all_clients else caller.tenant_id)
+        return queue_stats_node(found)
+
+    @strawberry.field(
+        directives=_READ,
+        description="Who got it and who did not, and why. Matches as recorded; the others worked out from the endpoints"
+        " as they are now (recorded: false).",
+    )
+    async def explain_event(
+        self, info: RelayInfo, id: strawberry.ID, endpoint_id: strawberry.ID | None = UNSET, first: int | None = 100
+    ) -> list[FanoutDecision]:
+        """Both sides of an event's fan-out."""
+        only = or_null(endpoint_id)
+        key, endpoint = find_id(id), find_id(only) if only is not None else None
+        size = paging.check_first(100 if first is None else first)
+        if key is None or (only is not None and endpoint is None):
+            return []
+        async with info.context.db.connection() as conn:
+            decisions = await explain.explain(conn, info.context.tenant_id, key, endpoint_id=endpoint, first=size)
+        return [decision_node(decision) for decision in decisions]

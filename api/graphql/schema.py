@@ -1,0 +1,29 @@
+"""The served schema. `python -m api.graphql.schema` prints it."""
+
+from __future__ import annotations
+
+import sys
+
+import strawberry
+from graphql import GraphQLSchema
+from strawberry.schema.config import StrawberryConfig
+
+from api.graphql.enums import register_enums
+from api.graphql.mutations import Mutation
+from api.graphql.queries import Query
+from api.graphql.scalars import SCALARS
+
+register_enums()
+schema = strawberry.Schema(query=Query, mutation=Mutation, config=StrawberryConfig(scalar_map=SCALARS))
+
+#: graphql-core's schema under Strawberry's: executed directly, for Strawberry would parse and validate each time anew.
+core_schema: GraphQLSchema = schema._schema  # noqa: SLF001
+
+
+def sdl() -> str:
+    """Print the schema in GraphQL's schema definition language."""
+    return schema.as_str() + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(sdl())

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pytest
+
+from relay.db import Conn
+from relay.settings import Settings
+from tests.api.conftest import Api, make_key
+
+CREATE = """mutation($input: CreateEndpointInput!) { createEndpoint(input: $input) {
+    secret endpoint { id url description eventTypes status maxRetries retrySchedule retryBackoffMs timeoutMs
+                      maxConcurrency customHeaders createdAt updatedAt } } }"""
+UPDATE = """mutation($id: ID!, $input: UpdateEndpointInput!) { updateEndpoint(id: $id, input: $input) {
+    url description maxRetries retrySchedule retryBackoffMs timeoutMs customHeaders } }"""
+DELETE = "mutation($id: ID!) { deleteEndpoint(id: $id) }"
+FIND = "query($id: ID!) { endpoint(id: $id) { id } }"
+
+
+async def make(api: Api, **input: object) -> str:
+    made = await api.data(CREATE, input={"url": "http://127.0.0.1:9999/hook", "eventTypes": ["*"], **input})
+    return made["createEndpoint"]["endpoint"]["id"]
+
+
+async def test_a_new_endpoint_shows_its_secret_once_and_its_defaults(api: Api) -> None:
+    input = {"url": "http://127.0.0.1:9999/", "eventTypes": ["order.*", "a.b"], "customHeaders": {"X-One": "1"}}
+    made = (await api.data(CREATE, input=input))["createEndpoint"]
+    assert made["secret"].startswith("whsec_")
+    shown = made["endpoint"]
+    assert shown["eventTypes"] == ["order.*", "a.b"]
+    assert shown["customHeaders"] == {"X-One": "1"}
+    assert (shown["status"], shown["maxRetries"], shown["timeoutMs"], shown["maxConcurrency"]) == ("ACTIVE", 10, 30000, 20)
+    assert shown["retrySchedule"][:3] == [1000, 5000, 30000]
+    assert shown["createdAt"].endswith("Z")
+
+
+async def test_an_update_keeps_what_is_absent_and_clears_what_is_null(api: Api) -> None:
+    id = await make(api, description="first", customHeaders={"X-One": "1"}, timeoutMs=5000)
+    changed = (await api.data(UPDATE, id=id, input={"description": None, "maxRetries": 2}))["updateEndpoint"]
+    assert (changed["description"], changed["maxRetries"]) == (None, 2)
+    assert (changed["customHeaders"], changed["timeoutMs"]) == ({"X-One": "1"}, 5000)
+    assert (await api.data(UPDATE, id=id, input={"timeoutMs": None}))["updateEndpoint"]["timeoutMs"] == 30000
+
+
+async def test_a_deleted_endpoint_is_gone(api: Api) -> None:
+    id = await make(api)
+    assert (await api.data(FIND, id=id))["endpoint"] == {"id": id}
+    assert (await api.data(DELETE, id=id))["deleteEndpoint"] is True
+    assert (await api.data(FIND, id=id))["endpoint"] is None
+    assert await api.error(DELETE, id=id) == ("NOT_FOUND", None)
+
+
+@pytest.mark.parametrize("id", ["01890000-0000-7000-8000-000000000000", "nonsense"])
+async def test_an_unknown_endpoint_is_null_to_a_query_and_not_found_to_a_mutation(api: Api, id: str) -> None:
+    assert (await api.data(FIND, id=id))["endpoint"] is None
+    assert (await api.error(DELETE, id=id))[0] == "NOT_FOUND"
+    assert (await api.error(UPDATE, id=id, input={"maxRetries": 1}))[0] == "NOT_FOUND"
+    assert (await api.error("mutation($id: ID!) { testEndpoint(id: $id) { id } }", id=id))[0] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("input", "field"),
+    [
+        ({"url": "example.com/hook"}, "url"),
+        ({"url": "ftp://example.com/"}, "url"),
+        ({"url": "https://user:secret@example.com/"}, "url"),
+        ({"eventTypes": []}, "eventTypes"),
+        ({"eventTypes": ["order.*.x"]}, "eventTypes"),
+        ({"maxRetries": 101}, "maxRetries"),
+        ({"timeoutMs": 99}, "timeoutMs"),
+        ({"timeoutMs": "soon"}, "timeoutMs"),
+        ({"customHeaders": {"Host": "x"}}, "customHeaders"),
+        ({"customHeaders": [1]}, "customHeaders"),
+        ({"retrySchedule": [1000], "retryBackoffMs": 5}, "retrySchedule"),
+        ({"secret": "short"}, "secret"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_a_wrong_endpoint_is_one_clear_error_and_nothing_is_stored(
+    api: Api, input: dict[str, object], field: str
+) -> None:
+    wrong = {"url": "http://127.0.0.1:9999/", "eventTypes": ["*"], **input}
+    assert await api.error(CREATE, input=wrong) == ("INVALID", field)
+    assert (await api.data("{ endpoints { totalCount } }"))["endpoints"]["totalCount"] == 0
+
+
+async def test_a_private_address_names_the_setting_that_allows_it(api: Api) -> None:
+    answer = await api.graphql(CREATE, {"input": {"url": "http://10.1.2.3/", "eventTypes": ["*"]}})
+    assert "ALLOWED_PRIVATE_NETWORKS" in answer["errors"][0]["message"]
+
+
+async def test_pages_follow_one_another_newest_first(api: Api) -> None:
+    ids = [await make(api) for _ in range(5)]
+    query = """query($after: String) { endpoints(first: 2, after: $after) {
+        edges { cursor node { id } } nodes { id } totalCount
+        pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
+    seen: list[str] = []
+    after = None
+    while True:
+        page = (await api.data(query, after=after))["endpoints"]
+        assert [edge["node"] for edge in page["edges"]] == page["nodes"]
+        assert page["totalCount"] == 5
+        assert page["pageInfo"]["hasPreviousPage"] is bool(seen)
+        assert page["pageInfo"]["endCursor"] == page["edges"][-1]["cursor"]
+        seen += [node["id"] for node in page["nodes"]]
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+        after = page["pageInfo"]["endCursor"]
+    assert seen == ids[::-1]
+
+
+@pytest.mark.parametrize(("arguments", "field"), [("first: 0", "first"), ("first: 101", "first"), ('after: "?"', "after")])
+async def test_a_page_that_cannot_be_is_invalid(api: Api, arguments: str, field: str) -> None:
+    assert await api.error(f"{{ endpoints({arguments}) {{ nodes {{ id }} }} }}") == ("INVALID", field)
+
+
+async def test_a_test_event_goes_to_one_endpoint_only(api: Api) -> None:
+    id, _other = await make(api, url="http://127.0.0.1:9999/a"), await make(api)
+    query = """mutation($id: ID!) { testEndpoint(id: $id) {
+        destination endpoint { id } event { eventType deliveries { destination } } } }"""
+    sent = (await api.data(query, id=id))["testEndpoint"]
+    assert sent["endpoint"]["id"] == id
+    assert sent["event"] == {"eventType": "relay.test", "deliveries": [{"destination": "http://127.0.0.1:9999/a"}]}
+
+
+async def test_waiting_deliveries_of_a_deleted_endpoint_are_cancelled(api: Api, conn: Conn) -> None:
+    id = await make(api)
+    await api.data("mutation($id: ID!) { testEndpoint(id: $id) { id } }", id=id)
+    await api.data(DELETE, id=id)
+    query = "{ deliveries { nodes { status reason endpoint { id } destination } } }"
+    (delivery,) = (await api.data(query))["deliveries"]["nodes"]
+    assert delivery == {
+        "status": "CANCELLED",
+        "reason": "ENDPOINT_DELETED",
+        "endpoint": None,
+        "destination": "http://127.0.0.1:9999/hook",
+    }
+
+
+async def test_a_client_sees_and_changes_its_own_endpoints_only(locked: Api, conn: Conn, settings: Settings) -> None:
+    mine = Api(locked.conductor, await make_key(conn, settings, client="mine"))
+    other = Api(locked.conductor, await make_key(conn, settings, client="other"))
+    id = await make(mine)
+    assert (await other.data(FIND, id=id))["endpoint"] is None
+    assert (await other.data("{ endpoints { totalCount } }"))["endpoints"]["totalCount"] == 0
+    assert (await other.error(DELETE, id=id))[0] == "NOT_FOUND"
+    assert (await mine.data(FIND, id=id))["endpoint"] == {"id": id}
+
+
+async def test_a_new_client_secret_is_shown_once(api: Api) -> None:
+    query = "mutation($s: String) { rotateClientSecret(secret: $s, overlapSeconds: 60) { newSecret client { secretHint } } }"
+    rotated = (await api.data(query))["rotateClientSecret"]
+    assert rotated["newSecret"].endswith(rotated["client"]["secretHint"])
+    assert await api.error(query, s="short") == ("INVALID", "secret")

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from relay.catalog import endpoints, secrets
+from relay.catalog.endpoints import EndpointChange, EndpointSpec, EndpointStatus
+from relay.db import Conn
+from relay.errors import Invalid, NotFound
+from relay.paging import decode_cursor, encode_cursor
+from relay.tenancy import tenants
+from tests.rows import GUARD, VAULT, World, make_world, new_id
+
+URL = "http://127.0.0.1:9000/hook"
+
+
+@pytest.fixture
+async def world(conn: Conn) -> World:
+    return await make_world(conn)
+
+
+async def config_version(world: World) -> int:
+    return (await tenants.get(world.conn, world.tenant_id)).config_version
+
+
+async def test_a_new_endpoint_has_a_secret_a_lane_and_is_seen_by_caches(world: World) -> None:
+    before = await config_version(world)
+    spec = EndpointSpec(url=URL, event_types=["order.*"], custom_headers={"A": "b"})
+    made, secret = await endpoints.create(world.conn, world.tenant_id, spec, id=new_id(), vault=VAULT, guard=GUARD)
+    assert (made.url, made.event_types, made.custom_headers, made.status) == (
+        URL,
+        ["order.*"],
+        {"A": "b"},
+        EndpointStatus.ACTIVE,
+    )
+    assert await config_version(world) == before + 1
+    sealed = (await secrets.current_and_previous(world.conn, [made.id]))[made.id]
+    assert [VAULT.open(one, owner=made.id) for one in sealed] == [secret]
+    lanes = await world.conn.execute("SELECT key, tier FROM lanes WHERE endpoint_id = %s", (made.id,))
+    assert await lanes.fetchall() == [("", 1)]
+
+
+async def test_a_forbidden_address_makes_nothing(world: World) -> None:
+    with pytest.raises(Invalid) as refused:
+        await endpoints.create(
+            world.conn,
+            world.tenant_id,
+            EndpointSpec(url="http://10.0.0.1/", event_types=["*"]),
+            id=new_id(),
+            vault=VAULT,
+            guard=GUARD,
+        )
+    assert refused.value.field == "url"
+    assert await endpoints.count(world.conn, world.tenant_id) == 1
+
+
+async def test_a_change_raises_the_version_and_keeps_what_it_does_not_name(world: World) -> None:
+    before = await endpoints.get(world.conn, world.tenant_id, world.endpoint_id)
+    seen = await config_version(world)
+    after = await endpoints.update(
+        world.conn, world.tenant_id, before.id, EndpointChange(retry_schedule=[5]), guard=GUARD
+    )
+    assert (after.retry_schedule, after.version) == ([5], before.version + 1)
+    assert (after.url, after.event_types, after.max_retries) == (before.url, before.event_types, before.max_retries)
+    assert await config_version(world) == seen + 1
+
+
+async def test_a_deleted_endpoint_is_gone_from_everywhere_but_history(world: World) -> None:
+    await endpoints.delete(world.conn, world.tenant_id, world.endpoint_id)
+    assert await endpoints.find(world.conn, world.tenant_id, world.endpoint_id) is None
+    assert (await endpoints.list_(world.conn, world.tenant_id, first=10)).items == []
+    assert (await endpoints.subscriptions(world.conn, [world.tenant_id]))[world.tenant_id][1] == []
+    kept = (await endpoints.find_many(world.conn, world.tenant_id, [world.endpoint_id]))[world.endpoint_id]
+    assert kept.deleted_at is not None
+    with pytest.raises(NotFound):
+        await endpoints.delete(world.conn, world.tenant_id, world.endpoint_id)
+
+
+async def test_another_tenant_sees_and_changes_nothing(world: World) -> None:
+    other = (await make_world(world.conn, "other")).tenant_id
+    assert await endpoints.find(world.conn, other, world.endpoint_id) is None
+    assert await endpoints.find_many(world.conn, other, [world.endpoint_id]) == {}
+    with pytest.raises(NotFound):
+        await endpoints.update(world.conn, other, world.endpoint_id, EndpointChange(), guard=GUARD)
+    with pytest.raises(NotFound):
+        await endpoints.delete(world.conn, other, world.endpoint_id)
+
+
+async def test_a_list_is_paged_newest_first_without_gaps(world: World) -> None:
+    made = [world.endpoint_id] + [await world.endpoint("*") for _ in range(4)]
+    seen = []
+    after = None
+    while True:
+        page = await endpoints.list_(world.conn, world.tenant_id, first=2, after=after)
+        seen += [one.id for one in page.items]
+        assert page.has_previous is (after is not None)
+        if not page.has_next:
+            break
+        after = decode_cursor(encode_cursor(page.items[-1].id))
+    assert seen == made[::-1]
+
+
+async def test_a_paused_and_a_disabled_endpoint_are_listed_by_their_status(world: World) -> None:
+    paused, disabled = await world.endpoint("*"), await world.endpoint("*")
+    await world.conn.execute("UPDATE lanes SET paused = true WHERE endpoint_id = %s AND key = ''", (paused,))
+    await world.conn.execute("UPDATE endpoints SET status = 'disabled' WHERE id = %s", (disabled,))
+    expected = {
+        EndpointStatus.ACTIVE: world.endpoint_id,
+        EndpointStatus.PAUSED: paused,
+        EndpointStatus.DISABLED: disabled,
+    }
+    for status, id in expected.items():
+        listed = await endpoints.list_(world.conn, world.tenant_id, status=status, first=10)
+        assert [(one.id, one.status) for one in listed.items] == [(id, status)]
+        assert await endpoints.count(world.conn, world.tenant_id, status=status) == 1
+    _, subscribed = (await endpoints.subscriptions(world.conn, [world.tenant_id]))[world.tenant_id]
+    assert {id for id, _ in subscribed} == {world.endpoint_id, paused}
+
+
+async def test_a_url_has_one_hidden_endpoint_per_tenant(world: World) -> None:
+    first = await endpoints.adhoc(world.conn, world.tenant_id, URL, id=new_id(), guard=GUARD)
+    assert await endpoints.adhoc(world.conn, world.tenant_id, URL, id=new_id(), guard=GUARD) == first
+    other = (await make_world(world.conn, "other")).tenant_id
+    assert await endpoints.adhoc(world.conn, other, URL, id=new_id(), guard=GUARD) != first
+    assert await endpoints.find(world.conn, world.tenant_id, first) is None
+    assert (await endpoints.find_many(world.conn, world.tenant_id, [first]))[first].kind == "adhoc"
+    assert await endpoints.count(world.conn, world.tenant_id) == 1
+    lanes = await world.conn.execute("SELECT count(*) FROM lanes WHERE endpoint_id = %s AND key = ''", (first,))
+    assert await lanes.fetchall() == [(1,)]
+    with pytest.raises(Invalid) as refused:
+        await endpoints.adhoc(world.conn, world.tenant_id, "ftp://example.com/", id=new_id(), guard=GUARD)
+    assert refused.value.field == "destination"
+
+
+async def test_a_tenant_without_endpoints_has_a_version_and_no_subscriptions(conn: Conn) -> None:
+    tenant, _ = await tenants.ensure(conn, "empty", vault=VAULT)
+    assert await endpoints.subscriptions(conn, [tenant.id, uuid4()]) == {tenant.id: (1, [])}

@@ -1,0 +1,77 @@
+"""The command line's frame: help for every command, one sentence for every expected failure, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from relay.cli.main import COMMANDS, main
+from relay.cli.worker import dramatiq_command
+from relay.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable and no data folder of this machine reaches a test."""
+    for name in ("DATABASE_URL", "REDIS_URL", "SIGNING_KEY", "RELAY_URL", "PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RELAY_DATA_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize("command", [name.rpartition(".")[2] for name in COMMANDS])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: relay {command}" in capsys.readouterr().out
+
+
+def test_the_help_has_a_line_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for name in COMMANDS:
+        command = name.rpartition(".")[2]
+        assert any(line.split()[:1] == [command] and len(line.split()) > 2 for line in lines), command
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["migrate", "--nonsense"]])
+def test_wrong_use_is_exit_code_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_a_missing_setting_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["worker"]) == 1
+    assert capsys.readouterr().err.startswith("relay: DATABASE_URL is not set")
+
+
+def test_a_database_that_does_not_answer_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://relay:secret@127.0.0.1:1/relay")
+    assert main(["migrate"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("relay: ")
+    assert len(told.splitlines()) == 1
+    assert "secret" not in told
+
+
+def test_migrate_applies_what_is_missing_once(
+    empty_database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    assert main(["migrate", "--json"]) == 0
+    assert "0001_foundation" in json.loads(capsys.readouterr().out)["applied"]
+    assert main(["migrate", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"applied": []}
+
+
+def test_the_worker_is_asked_to_end_inside_the_grace_period(settings: Settings) -> None:
+    command = dramatiq_command(settings)
+    assert command[1:4] == ["-m", "dramatiq", "actors.main"]
+    timeout_ms = int(command[command.index("--worker-shutdown-timeout") + 1])
+    assert timeout_ms < settings.shutdown_grace_s * 1000
