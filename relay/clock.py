@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
+from relay import metrics
 from relay.db import LOST, Conn, Database
 from relay.delivery import beats, lanes, live
 from relay.delivery.live import TIERS, hints_for
@@ -59,7 +60,6 @@ class Clock:
             _Chore(self._partition, every_s=600.0),
         ]
         self.leads = False
-        self.sleepers_found = 0
 
     def wake(self) -> None:
         """A lane is due: look now instead of at the next tick."""
@@ -163,6 +163,7 @@ class Clock:
         for no in silent:
             async with self._db.transaction() as conn:
                 count = await beats.give_back_silent(conn, no)
+            metrics.GIVEN_BACK.inc(count)
             _LOG.warning("worker %s is silent: %d deliveries go back", no, count)
 
     async def _resend(self) -> None:
@@ -173,6 +174,7 @@ class Clock:
             dispatched = await live.unclaimed(conn, silent_s=RESEND_S, more_than=messages)
             out = await lanes.unclaimed(conn, silent_s=RESEND_S, more_than=lane_messages)
         if dispatched or out:
+            metrics.RESENT.inc(len(dispatched) + len(out))
             _LOG.info(
                 "%d deliveries and %d lanes were not taken up and are handed out again", len(dispatched), len(out)
             )
@@ -193,7 +195,7 @@ class Clock:
         async with self._db.connection() as conn:
             count = await lanes.rearm_sleepers(conn)
         if count:
-            self.sleepers_found += count
+            metrics.SLEEPING_LANES.inc(count)
             _LOG.error("%d lanes slept with work in them; this is a bug in Relay, please report it", count)
 
     async def _sweep(self) -> None:

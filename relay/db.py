@@ -29,7 +29,7 @@ LOST = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 #: Postgres chose this statement as the victim; the same statement works when repeated.
 REPEATABLE = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 #: One row of a batch is at fault; halving the batch finds it.
-SPLITTABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.LockNotAvailable)
+SPLITTABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.LockNotAvailable, UnicodeError)
 
 _MIGRATION_LOCK = 7000
 _POOL_WAIT_S = 5.0
@@ -78,10 +78,14 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Conn]:
-        """Lend a connection inside a transaction that Postgres ends itself if it stands idle for 5 s."""
-        async with self.connection() as conn, conn.transaction():
-            await conn.execute("SELECT set_config('idle_in_transaction_session_timeout', '5s', true)")
+        """Lend a connection inside a transaction that Postgres ends itself if it stands idle for 5 s.
+
+        Commits at the end; an exception rolls back, as every connection that goes back to the pool does.
+        """
+        async with self.connection() as conn:
+            await conn.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'")
             yield conn
+            await conn.commit()
 
 
 async def _refuse_asynchronous_default(conn: Conn) -> None:

@@ -16,7 +16,7 @@ ATTEMPT_SECONDS = Histogram(
     "Time from connect to the last byte of an attempt.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-DELIVERIES = Counter("relay_deliveries", "Deliveries that became final, by outcome.", ["outcome"])
+DELIVERIES = Counter("relay_outcomes", "Outcomes recorded, by the state they lead to; waiting is a retry.", ["state"])
 SLEEPING_LANES = Counter("relay_sleeping_lanes", "Lanes found asleep with work in them; must stay 0.")
 RESENT = Counter("relay_hints_resent", "Deliveries and lanes handed out again because nobody took them up.")
 GIVEN_BACK = Counter("relay_deliveries_given_back", "Deliveries of silent workers that went back to their lanes.")

@@ -1,12 +1,15 @@
 """The daily partitions of the append-only tables: made ahead, retired when nothing that waits can need them.
 
-Made as plain tables and attached, retired by DETACH CONCURRENTLY and DROP, with a short lock time-out: neither waits
-behind a reader while intake waits behind it. There is no DEFAULT partition, which would forbid both.
+Made as plain tables and attached, retired by DETACH CONCURRENTLY and DROP, and given up after 2 s: neither waits long
+behind a reader, nor does intake behind it. There is no DEFAULT partition, which would forbid both.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import psycopg
@@ -19,6 +22,9 @@ _DAYS_BEHIND = 2
 _DAYS_AHEAD = 7
 _BY_ID = ("events", "history", "fanouts")
 _BY_TIME = ("attempts",)
+_PATIENCE_S = 2.0
+#: How to take a partition away: attached, or pending because an earlier try was given up (FINALIZE needs no second wait).
+_DETACH = {False: sql.SQL("CONCURRENTLY"), True: sql.SQL("FINALIZE")}
 _LOG = logging.getLogger(__name__)
 
 
@@ -37,16 +43,24 @@ def ensure(conn: Connection[TupleRow], *, now: datetime | None = None) -> list[s
 
 
 def retire(conn: Connection[TupleRow], *, keep_days: int, now: datetime | None = None) -> list[str]:
-    """Drop partitions wholly older than `keep_days` and than anything in `live`; return their names. Needs autocommit."""
+    """Drop partitions wholly older than `keep_days` and than anything in `live`; return their names. Needs autocommit.
+
+    A table whose oldest partition somebody reads keeps its others until the next time, too.
+    """
     horizon = (now or datetime.now(UTC)).date() - timedelta(days=keep_days)
     oldest = _oldest_needed(conn)
     limit = min(horizon, oldest) if oldest else horizon
     dropped: list[str] = []
-    for name in sorted(_existing(conn)):
+    in_use: set[str] = set()
+    for name, pending in sorted(_existing(conn).items()):
         table, _, stamp = name.rpartition("_")
         day = datetime.strptime(stamp, "%Y%m%d").replace(tzinfo=UTC).date()
-        if day < limit and _drop(conn, table, name):
+        if day >= limit or table in in_use:
+            continue
+        if _drop(conn, table, name, pending=pending):
             dropped.append(name)
+        else:
+            in_use.add(table)
     return dropped
 
 
@@ -61,13 +75,14 @@ def _oldest_needed(conn: Connection[TupleRow]) -> date | None:
     return datetime.fromtimestamp((row[0].int >> 80) / 1000, UTC).date()
 
 
-def _existing(conn: Connection[TupleRow]) -> set[str]:
+def _existing(conn: Connection[TupleRow]) -> dict[str, bool | None]:
+    """Partitions by name: attached (False), half detached (True), or detached and left over (None)."""
     rows = conn.execute(
-        """SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-           WHERE i.inhparent::regclass::text = ANY(%s)""",
-        (list(_BY_ID + _BY_TIME),),
+        """SELECT c.relname::text, i.inhdetachpending FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+           WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s""",
+        (f"^({'|'.join(_BY_ID + _BY_TIME)})_[0-9]{{8}}$",),
     )
-    return {row[0] for row in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 def _name(table: str, day: date) -> str:
@@ -100,12 +115,26 @@ def _make(conn: Connection[TupleRow], table: str, day: date) -> bool:
     return True
 
 
-def _drop(conn: Connection[TupleRow], table: str, name: str) -> bool:
+def _drop(conn: Connection[TupleRow], table: str, name: str, *, pending: bool | None) -> bool:
     child, parent = sql.Identifier(name), sql.Identifier(table)
     try:
-        conn.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, child))
-        conn.execute(sql.SQL("DROP TABLE {}").format(child))
-    except psycopg.errors.LockNotAvailable as cause:
-        _LOG.info("partition %s not dropped now: %s", name, cause)
+        with _at_most(conn, _PATIENCE_S):
+            if pending is not None:
+                conn.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(parent, child, _DETACH[pending]))
+            conn.execute(sql.SQL("DROP TABLE {}").format(child))
+    except psycopg.errors.QueryCanceled:
+        _LOG.info("partition %s not dropped now: somebody reads it", name)
         return False
     return True
+
+
+@contextmanager
+def _at_most(conn: Connection[TupleRow], seconds: float) -> Iterator[None]:
+    """Cancel what runs on the connection after that time. DETACH CONCURRENTLY takes no `lock_timeout` of a transaction."""
+    timer = threading.Timer(seconds, conn.cancel)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()

@@ -35,7 +35,7 @@ class Spec(BaseModel):
         frozen=True, strict=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
     )
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         """Check the values; raise Invalid with the first thing that is wrong."""
         try:
             super().__init__(**values)

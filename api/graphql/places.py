@@ -39,9 +39,9 @@ class _Finder(Visitor):
         self._wanted = wanted
         self.name: str | None = None
 
-    def enter(self, node: Node, _key: object, _parent: object, _path: object, ancestors: list[object]) -> object:
+    def enter(self, node: Node, _key: object, parent: object, _path: object, ancestors: list[object]) -> object:
         if node is not self._wanted:
             return None
-        holders = [ancestor.name.value for ancestor in ancestors if isinstance(ancestor, _Named)]
+        holders = [ancestor.name.value for ancestor in [*ancestors, parent] if isinstance(ancestor, _Named)]
         self.name = holders[-1] if holders else None
         return self.BREAK

@@ -25,7 +25,7 @@ class EventTypes:
         self._types: dict[str, str | None] = {}
 
     def known(self, arrival: Arrival) -> str | None:
-        """Return the type if this event came before; asks nobody."""
+        """Return the type if this event came before; asks nobody, so that a burst is shown as fast as it comes."""
         return self._types.get(arrival.headers.get("webhook-id", ""))
 
     def of(self, arrival: Arrival) -> str | None:

@@ -38,7 +38,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
     parser.add_argument("--status", type=_status, default=200, help="what to answer (default 200)")
     parser.add_argument("--count", type=int, metavar="N", help="stop after N deliveries")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per delivery")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per delivery (eventType is null in a burst)"
+    )
     add_connection(parser)
     parser.set_defaults(run=run)
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from relay import metrics
 from relay.catalog import endpoints
 from relay.catalog.subscriptions import Matcher
 from relay.db import REPEATABLE, SPLITTABLE, Conn, Database
@@ -85,6 +86,7 @@ class FanOut:
             return _Batch([], 1)
         self._hints.learn(mine, head if done == len(head.entries) else _shortened(head, done))
         self._limit = min(MAX_EVENTS, self._limit * 2)
+        metrics.FANNED_OUT.inc(done)
         return _Batch(dispatched, done)
 
     async def _has_work(self, shards: Sequence[int]) -> bool:
@@ -95,12 +97,13 @@ class FanOut:
         if not head.entries:
             return [], 0
         events = await _read_events(conn, head.entries)
-        await self._refresh(conn, {entry.tenant_id for entry in head.entries})
+        await self._refresh(conn, head.entries)
         planned, matched = self._plan(events)
         entries = head.entries[: len(matched)]
-        dispatched = await insert(conn, planned, window=self._window) if planned else []
-        await _prove(conn, entries, matched, [self._version(entry.tenant_id) for entry in entries])
-        await outbox.remove(conn, entries)
+        async with conn.pipeline():
+            await _prove(conn, entries, matched)
+            await outbox.remove(conn, entries)
+            dispatched = await insert(conn, planned, window=self._window) if planned else []
         return dispatched, len(entries)
 
     def _plan(self, events: Iterable[_Event]) -> tuple[list[Planned], list[int]]:
@@ -127,8 +130,8 @@ class FanOut:
         known = self._matchers.get(tenant_id)
         return known[0] if known else 0
 
-    async def _refresh(self, conn: Conn, tenants: set[UUID]) -> None:
-        versions = await _config_versions(conn, tenants)
+    async def _refresh(self, conn: Conn, entries: Sequence[Entry]) -> None:
+        versions = {entry.tenant_id: entry.config_version for entry in entries}
         stale = [id for id, version in versions.items() if self._version(id) != version]
         if stale:
             for id, (version, entries) in (await endpoints.subscriptions(conn, stale)).items():
@@ -159,14 +162,14 @@ async def _read_events(conn: Conn, entries: Sequence[Entry]) -> list[_Event]:
     return [_Event(entry, *found.get(entry.event_id, (None, 5, None))) for entry in entries]
 
 
-async def _config_versions(conn: Conn, tenants: set[UUID]) -> dict[UUID, int]:
-    rows = await conn.execute("SELECT id, config_version FROM tenants WHERE id = ANY(%s::uuid[])", (list(tenants),))
-    return {row[0]: row[1] async for row in rows}
-
-
-async def _prove(conn: Conn, entries: Sequence[Entry], matched: Sequence[int], versions: Sequence[int]) -> None:
+async def _prove(conn: Conn, entries: Sequence[Entry], matched: Sequence[int]) -> None:
     await conn.execute(
         """INSERT INTO fanouts (event_id, tenant_id, matched, config_version)
            SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::int[], %s::int8[])""",
-        ([entry.event_id for entry in entries], [entry.tenant_id for entry in entries], list(matched), list(versions)),
+        (
+            [entry.event_id for entry in entries],
+            [entry.tenant_id for entry in entries],
+            list(matched),
+            [entry.config_version for entry in entries],
+        ),
     )

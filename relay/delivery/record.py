@@ -101,7 +101,7 @@ def _columns(batch: Sequence[Recorded]) -> tuple[list[object], ...]:
     return (
         [one.delivery.id for one in batch],
         [one.delivery.fence for one in batch],
-        [_state(one.outcome) for one in batch],
+        [state_of(one.outcome) for one in batch],
         [one.outcome.delay_s if isinstance(one.outcome, Retry) else None for one in batch],
         [one.outcome.reason.value for one in batch],
         [a.reason.value if a else None for a in attempts],
@@ -121,7 +121,8 @@ def _columns(batch: Sequence[Recorded]) -> tuple[list[object], ...]:
     )
 
 
-def _state(outcome: Outcome) -> str:
+def state_of(outcome: Outcome) -> str:
+    """Where an outcome leads: waiting, or the state of the history."""
     match outcome:
         case Delivered():
             return "delivered"

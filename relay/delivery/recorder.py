@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from relay import metrics
 from relay.db import Conn, Database, write_all
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import Claimed, put_back
 from relay.delivery.outcomes import Reason
-from relay.delivery.record import Attempt, Recorded, record
+from relay.delivery.record import Attempt, Recorded, record, state_of
 
 MAX_ROWS = 200
 MAX_KEPT = 10_000
@@ -82,6 +84,8 @@ class Recorder:
 
     async def _record(self, conn: Conn, batch: Sequence[Recorded]) -> None:
         dead = await record(conn, batch)
+        for state, count in Counter(state_of(one.outcome) for one in batch).items():
+            metrics.DELIVERIES.labels(state).inc(count)
         if dead:
             self._on_dead(dead)
 

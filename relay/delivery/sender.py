@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import UUID
 
+from relay import metrics
 from relay.delivery.destinations import Content, Destination
 from relay.delivery.live import Claimed
 from relay.delivery.outcomes import Outcome, Reason, decide, reason_of
@@ -150,6 +151,8 @@ class Sender:
         if not future.cancelled():
             response = future.result()
             reason = response.reason or reason_of(response.status)
+            metrics.ATTEMPTS.labels(reason.value).inc()
+            metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
             flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms)
             self._recorder.add(
                 Recorded(shipment.delivery, _outcome(shipment, reason), _attempt(request, response, reason))

@@ -41,7 +41,7 @@ class QueueStats:
 
 
 async def refresh(conn: Conn) -> None:
-    """Count anew; do nothing while another process does. Costs about 0.2 ms for each 1 000 deliveries that wait."""
+    """Count anew; do nothing while another process does. Costs about half a millisecond per 1 000 deliveries that wait."""
     async with conn.transaction():
         rows = await conn.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))
         if not (await rows.fetchall())[0][0]:
@@ -135,11 +135,15 @@ async def queue_stats(conn: Conn, tenant_id: UUID | None) -> QueueStats:
                FROM queue_counts, t WHERE t.id IS NULL OR tenant_id = t.id),
            d AS (
                SELECT coalesce(sum(dead), 0)::int8 AS dead FROM dead_counts, t WHERE t.id IS NULL OR tenant_id = t.id),
+           finished AS (
+               SELECT delivered, cancelled FROM stats, t WHERE (t.id IS NULL OR tenant_id = t.id) AND grain = 'day'
+               UNION ALL
+               SELECT delivered, cancelled FROM stats, t
+               WHERE (t.id IS NULL OR tenant_id = t.id) AND grain = 'minute'
+                 AND at >= coalesce((SELECT at FROM counted WHERE name = 'stats_days'), '-infinity')),
            s AS (
                SELECT coalesce(sum(delivered), 0)::int8 AS delivered, coalesce(sum(cancelled), 0)::int8 AS cancelled
-               FROM stats, t
-               WHERE (t.id IS NULL OR tenant_id = t.id) AND (grain = 'day' OR grain = 'minute' AND at >= coalesce(
-                   (SELECT at FROM counted WHERE name = 'stats_days'), '-infinity')))
+               FROM finished)
            SELECT i.queued + q.waiting + q.delayed + q.held - q.retrying + i.scheduled, q.in_flight, q.retrying,
                   q.delayed + i.scheduled, q.held, q.waiting + i.queued, s.delivered, d.dead, s.cancelled,
                   coalesce(extract(epoch FROM greatest(now() - q.oldest, '0'::interval)), 0)::float8,

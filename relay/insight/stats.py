@@ -23,6 +23,7 @@ _STEPS = 4
 _MAX_HOURS = 24 * 366
 #: How long a minute counts by itself before the sum of its day holds it; longer than refresh looks back.
 _SETTLES = timedelta(minutes=5)
+_CAUGHT_UP_AT_ONCE = timedelta(hours=1)
 _MINUTES_KEPT = timedelta(days=2)
 
 
@@ -44,7 +45,10 @@ class EndpointStats:
 
 
 async def refresh(conn: Conn, *, minutes: int = 3) -> None:
-    """Recompute the last minutes, and all since the last time; do nothing while another process does."""
+    """Recompute the last minutes, or the next hour of what was missed since the last time.
+
+    Does nothing while another process does it.
+    """
     async with conn.transaction():
         if not await _lock(conn):
             return
@@ -54,12 +58,14 @@ async def refresh(conn: Conn, *, minutes: int = 3) -> None:
             (minutes,),
         )
         since: datetime = (await rows.fetchall())[0][0]
-        await _set_created(conn, since)
-        await _set_finished(conn, since)
-        await _set_attempts(conn, since)
+        until = since + timedelta(minutes=minutes) + _CAUGHT_UP_AT_ONCE
+        await _set_created(conn, since, until=until)
+        await _set_finished(conn, since, until=until)
+        await _set_attempts(conn, since, until=until)
         await conn.execute(
-            """INSERT INTO counted (name, at) VALUES ('stats', now())
-               ON CONFLICT (name) DO UPDATE SET at = excluded.at"""
+            """INSERT INTO counted (name, at) VALUES ('stats', least(now(), %s))
+               ON CONFLICT (name) DO UPDATE SET at = excluded.at""",
+            (until,),
         )
 
 
@@ -68,36 +74,36 @@ async def _lock(conn: Conn) -> bool:
     return (await rows.fetchall())[0][0]
 
 
-async def _set_created(conn: Conn, since: datetime) -> None:
+async def _set_created(conn: Conn, since: datetime, *, until: datetime) -> None:
     await conn.execute(
         """INSERT INTO stats AS s (grain, at, tenant_id, endpoint_id, created)
            SELECT 'minute', date_trunc('minute', created_at), tenant_id, endpoint_id, count(*) FROM (
                SELECT created_at, tenant_id, endpoint_id FROM live
-               WHERE id >= %(from_id)s AND created_at >= %(since)s UNION ALL
+               WHERE id >= %(from_id)s AND id < %(to_id)s AND created_at >= %(since)s AND created_at < %(until)s UNION ALL
                SELECT created_at, tenant_id, endpoint_id FROM history
-               WHERE id >= %(from_id)s AND created_at >= %(since)s) d
+               WHERE id >= %(from_id)s AND id < %(to_id)s AND created_at >= %(since)s AND created_at < %(until)s) d
            GROUP BY 2, 3, 4
            ON CONFLICT (tenant_id, endpoint_id, grain, at) DO UPDATE SET created = excluded.created
            WHERE s.created <> excluded.created""",
-        {"since": since, **id_bounds(since, None)},
+        {"since": since, "until": until, **id_bounds(since, until)},
     )
 
 
-async def _set_finished(conn: Conn, since: datetime) -> None:
+async def _set_finished(conn: Conn, since: datetime, *, until: datetime) -> None:
     await conn.execute(
         """INSERT INTO stats AS s (grain, at, tenant_id, endpoint_id, delivered, dead, cancelled)
            SELECT 'minute', date_trunc('minute', finished_at), tenant_id, endpoint_id,
                   count(*) FILTER (WHERE state = 'delivered'), count(*) FILTER (WHERE state = 'dead'),
                   count(*) FILTER (WHERE state = 'cancelled')
-           FROM history WHERE finished_at >= %(since)s GROUP BY 2, 3, 4
+           FROM history WHERE finished_at >= %(since)s AND finished_at < %(until)s GROUP BY 2, 3, 4
            ON CONFLICT (tenant_id, endpoint_id, grain, at) DO UPDATE
                SET delivered = excluded.delivered, dead = excluded.dead, cancelled = excluded.cancelled
            WHERE (s.delivered, s.dead, s.cancelled) <> (excluded.delivered, excluded.dead, excluded.cancelled)""",
-        {"since": since},
+        {"since": since, "until": until},
     )
 
 
-async def _set_attempts(conn: Conn, since: datetime) -> None:
+async def _set_attempts(conn: Conn, since: datetime, *, until: datetime) -> None:
     await conn.execute(
         """INSERT INTO stats AS s (grain, at, tenant_id, endpoint_id, attempts, ok, answered, latency_ms, latency)
            SELECT 'minute', minute, tenant_id, endpoint_id, sum(n), sum(ok),
@@ -109,13 +115,13 @@ async def _set_attempts(conn: Conn, since: datetime) -> None:
                            THEN ceil(ln(greatest(total_ms::float8, 1)) / ln(2::float8) * %(steps)s)::int8
                            ELSE -1 END AS bucket,
                       count(*) FILTER (WHERE status BETWEEN 200 AND 299) AS ok, sum(total_ms::float8) AS ms
-               FROM attempts WHERE at >= %(since)s GROUP BY 1, 2, 3, 5) a
+               FROM attempts WHERE at >= %(since)s AND at < %(until)s GROUP BY 1, 2, 3, 5) a
            GROUP BY 2, 3, 4
            ON CONFLICT (tenant_id, endpoint_id, grain, at) DO UPDATE
                SET attempts = excluded.attempts, ok = excluded.ok, answered = excluded.answered,
                    latency_ms = excluded.latency_ms, latency = excluded.latency
            WHERE (s.attempts, s.ok, s.latency_ms) <> (excluded.attempts, excluded.ok, excluded.latency_ms)""",
-        {"since": since, "steps": _STEPS},
+        {"since": since, "until": until, "steps": _STEPS},
     )
 
 

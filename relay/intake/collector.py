@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from relay import metrics
 from relay.db import LOST, REPEATABLE, SPLITTABLE, Database
 from relay.errors import Invalid, RelayError, Unavailable
 from relay.ids import Uuid7
@@ -54,7 +55,6 @@ class Collector:
         self._waiting: deque[_Request] = deque()
         self._rows = 0
         self._running: set[asyncio.Task[None]] = set()
-        self.batches = 0
 
     async def accept(self, events: Sequence[NewEvent]) -> list[Receipt]:
         """Return a receipt or an error for each event, in order, after the commit that holds it; Unavailable when full."""
@@ -102,7 +102,6 @@ class Collector:
             items += request.items
             size += request.bytes
         self._rows -= len(items)
-        self.batches += 1
         return items
 
     async def _store(self, items: list[_Item]) -> None:
@@ -126,6 +125,8 @@ class Collector:
         candidates = [item.candidate for item in leaders]
         async with self._db.connection() as conn:
             stored = await store(conn, candidates, lock_timeout_ms=lock_timeout_ms)
+            metrics.BATCHES.inc()
+            metrics.EVENTS.inc(len(stored.receipts))
             self._ring_for(stored.shards)
             for item in leaders:
                 if receipt := stored.receipts.get(item.candidate.id):

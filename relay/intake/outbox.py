@@ -14,12 +14,13 @@ _LOCK = 7001
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event that waits for its fan-out."""
+    """An event that waits for its fan-out, and its tenant's `config_version` as it was read with it."""
 
     shard: int
     n: int
     tenant_id: UUID
     event_id: UUID
+    config_version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ async def read_head(conn: Conn, shards: Sequence[int], *, hints: Hints, limit: i
                 WHERE shard = u.shard AND n >= u.hint AND failed_reason IS NULL ORDER BY n LIMIT %s) o
             ORDER BY o.n LIMIT %s)
         SELECT pg_snapshot_xmin(snap)::text::int8, CASE WHEN h.n IS NOT NULL THEN pg_current_xact_id()::text::int8 END,
-               h.shard, h.n, h.tenant_id, h.event_id
-        FROM s LEFT JOIN h ON true ORDER BY h.n""",
+               h.shard, h.n, h.tenant_id, h.event_id, coalesce(t.config_version, 0)
+        FROM s LEFT JOIN h ON true LEFT JOIN tenants t ON t.id = h.tenant_id ORDER BY h.n""",
         (list(shards), hints.of(shards), limit, limit),
     )
     found = await rows.fetchall()
