@@ -9,9 +9,10 @@ import dramatiq
 
 from actors.middleware.retry import SafeRetries
 from actors.process import Loop, Process
+from relay.broker import worker_broker
 from relay.delivery.lanes import Lane
 from relay.delivery.live import Dispatched
-from relay.queue import QUEUES, worker_broker
+from relay.queue import QUEUES
 from relay.settings import SettingsError, read_settings
 
 try:

@@ -18,8 +18,8 @@ from dramatiq.middleware import AsyncIO
 
 from actors.pages import Pages
 from relay import log
+from relay.broker import RelayBroker
 from relay.processes import end_with_parent
-from relay.queue import RelayBroker
 from relay.runtime import Worker
 from relay.settings import Settings
 

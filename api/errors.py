@@ -52,7 +52,7 @@ def shown(error: BaseException, *, request_id: str) -> RelayError:
     if isinstance(error, RelayError):
         return error
     if isinstance(error, LOST):
-        log.warning("Postgres could not be reached", extra={"request_id": request_id, "cause": str(error)})
+        log.warning("Postgres could not be reached: %r", error, extra={"request_id": request_id})
         return Unavailable("Postgres cannot be reached at the moment. Try again.", retry_after_s=_DEFAULT_RETRY_S)
     log.error("internal error", exc_info=error, extra={"request_id": request_id})
     return Unavailable("internal error")

@@ -54,12 +54,12 @@ def _invalid(error: ErrorDetails) -> Invalid:
 def between(low: float, high: float) -> AfterValidator:
     """Make the check that a number lies between two bounds, both included."""
 
-    def check(number: float) -> float:
+    def _check(number: float) -> float:
         if not low <= number <= high:
             raise ValueError(f"must be between {low:,} and {high:,}".replace(",", " "))
         return number
 
-    return AfterValidator(check)
+    return AfterValidator(_check)
 
 
 def is_storable(text: str) -> bool:

@@ -15,7 +15,7 @@ PACKAGES = ("relay", "actors", "api")
 # From the bottom up: a module of `relay` imports from its own layer and from those before it in this table. A package's
 # decisions that lower layers need (plain functions, no table, no wire) are named one by one.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "ids", "settings", "paging", "specs", "log", "metrics", "partitions", "migrations", "db", "queue"),
+    ("errors", "ids", "settings", "paging", "specs", "log", "metrics", "partitions", "migrations", "db", "queue", "broker"),
     ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
     ("tenancy", "catalog.secrets"),
     ("catalog",),
@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 KEPT: dict[str, tuple[str, ...]] = {
     "falcon": ("api",),
     "strawberry": ("api", "relay.cli.schema"),
-    "dramatiq": ("actors", "relay.queue"),
+    "dramatiq": ("actors", "relay.queue", "relay.broker"),
     "pycurl": ("relay.delivery",),
 }
 # Entry points read the environment; whoever else needs a setting is given it.

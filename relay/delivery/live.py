@@ -106,19 +106,21 @@ async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list
         SELECT id, tenant_id, event_id, endpoint_id, tier, lane,
                CASE WHEN go THEN NULL ELSE now() END, CASE WHEN go THEN fence END, CASE WHEN go THEN now() END
         FROM d RETURNING id, fence, tier""",
-        (
-            [one.id for one in planned],
-            [one.tenant_id for one in planned],
-            [one.event_id for one in planned],
-            [one.endpoint_id for one in planned],
-            [one.tier for one in planned],
-            [lane_of(one.tier) for one in planned],
-            [one.fence for one in planned],
-            window,
-            window,
-        ),
+        (*_columns(planned), window, window),
     )
     return [Dispatched(*row) async for row in rows if row[1] is not None]
+
+
+def _columns(planned: Sequence[Planned]) -> tuple[list[object], ...]:
+    return (
+        [one.id for one in planned],
+        [one.tenant_id for one in planned],
+        [one.event_id for one in planned],
+        [one.endpoint_id for one in planned],
+        [one.tier for one in planned],
+        [lane_of(one.tier) for one in planned],
+        [one.fence for one in planned],
+    )
 
 
 async def claim(conn: Conn, dispatched: Sequence[Dispatched], *, worker: int) -> list[Claimed]:

@@ -58,36 +58,28 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
         u AS MATERIALIZED (
             SELECT u.* FROM s, unnest(
                 %s::uuid[], %s::int8[], %s::text[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[],
-                %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[], %s::text[],
-                %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::float4[]
-            ) AS u (id, fence, state, delay_s, reason, attempt_reason, url, status, error, request_headers, response_headers,
+                %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[], %s::text[], %s::float4[], %s::float4[], %s::float4[],
+                %s::float4[], %s::float4[]) AS u (
+                id, fence, state, delay_s, reason, attempt_reason, url, status, error, request_headers, response_headers,
                     body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)),
-        f AS (
-            DELETE FROM live l USING u WHERE u.state <> 'waiting' AND l.id = u.id AND l.fence = u.fence
-            RETURNING l.id, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.replay_of, l.created_at, u.state, u.reason,
-                      l.attempts + (u.attempt_reason IS NOT NULL)::int AS n),
-        w AS (
-            UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, reason = u.reason,
-                   due_at = now() + make_interval(secs => u.delay_s),
-                   attempts = l.attempts + (u.attempt_reason IS NOT NULL)::int
+        f AS (DELETE FROM live l USING u WHERE u.state <> 'waiting' AND l.id = u.id AND l.fence = u.fence
+            RETURNING l.*, u.state, u.reason AS why, l.attempts + (u.attempt_reason IS NOT NULL)::int AS n),
+        w AS (UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, reason = u.reason, due_at =
+                now() + make_interval(secs => u.delay_s), attempts = l.attempts + (u.attempt_reason IS NOT NULL)::int
             FROM u WHERE u.state = 'waiting' AND l.id = u.id AND l.fence = u.fence
             RETURNING l.id, l.tenant_id, l.endpoint_id, l.lane, l.tier, l.due_at, l.attempts AS n),
         a AS (
             INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, error, request_headers,
                 response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)
-            SELECT d.id, d.n, d.tenant_id, d.endpoint_id, u.attempt_reason, u.url, u.status, u.error, u.request_headers,
-                u.response_headers, u.body, u.body_truncated, u.peer_ip, u.dns_ms, u.connect_ms, u.tls_ms, u.first_byte_ms,
-                u.total_ms
+            SELECT d.*, attempt_reason, url, status, error, request_headers,
+                response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms
             FROM (SELECT id, n, tenant_id, endpoint_id FROM f UNION ALL SELECT id, n, tenant_id, endpoint_id FROM w) d
-            JOIN u ON u.id = d.id WHERE u.attempt_reason IS NOT NULL),
-        h AS (
-            INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, replay_of, created_at)
-            SELECT id, tenant_id, event_id, endpoint_id, state, tier, n, reason, replay_of, created_at FROM f),
-        dead AS (
-            INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason)
-            SELECT id, tenant_id, endpoint_id, event_id, reason FROM f WHERE state = 'dead'),
-        ring AS (
-            INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
+            JOIN u ON u.id = d.id WHERE attempt_reason IS NOT NULL),
+        h AS (INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, replay_of, created_at)
+            SELECT id, tenant_id, event_id, endpoint_id, state, tier, n, why, replay_of, created_at FROM f),
+        dead AS (INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason)
+            SELECT id, tenant_id, endpoint_id, event_id, why FROM f WHERE state = 'dead'),
+        ring AS (INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
             SELECT endpoint_id, lane, tenant_id, tier, min(due_at) FROM w GROUP BY 1, 2, 3, 4 ORDER BY endpoint_id, lane
             ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at))
         SELECT id FROM f WHERE state = 'dead'""",

@@ -88,8 +88,8 @@ async def store(conn: Conn, candidates: Sequence[Candidate], *, lock_timeout_ms:
         r AS MATERIALIZED (
             SELECT r.* FROM s, unnest(
                 %s::uuid[], %s::uuid[], %s::text[], %s::bytea[], %s::text[], %s::jsonb[], %s::text[], %s::int2[], %s::text[],
-                %s::bytea[], %s::uuid[], %s::int2[], %s::timestamptz[], %s::int[]
-            ) AS r (id, tenant_id, type, payload, content_type, headers, subject, priority, key,
+                %s::bytea[], %s::uuid[], %s::int2[], %s::timestamptz[], %s::int[]) AS r (
+                id, tenant_id, type, payload, content_type, headers, subject, priority, key,
                     hash, endpoint_id, max_attempts, deliver_at, delay_s)),
         k AS (
             INSERT INTO idempotency_keys AS i (tenant_id, key, event_id, request_hash, expires_at)
@@ -101,8 +101,8 @@ async def store(conn: Conn, candidates: Sequence[Candidate], *, lock_timeout_ms:
         e AS (
             INSERT INTO events (id, tenant_id, type, payload, content_type, headers, subject, priority, idempotency_key,
                                 endpoint_id, max_attempts, scheduled_at)
-            SELECT id, tenant_id, type, payload, content_type, headers, subject, priority, key,
-                   endpoint_id, max_attempts, coalesce(deliver_at, now() + make_interval(secs => delay_s))
+            SELECT id, tenant_id, type, payload, content_type, headers, subject, priority, key, endpoint_id, max_attempts,
+                   coalesce(deliver_at, now() + make_interval(secs => delay_s))
             FROM r WHERE key IS NULL OR id IN (SELECT event_id FROM k)
             RETURNING id, tenant_id, scheduled_at, created_at),
         later AS (
@@ -117,10 +117,8 @@ async def store(conn: Conn, candidates: Sequence[Candidate], *, lock_timeout_ms:
         (f"{lock_timeout_ms}ms", *_columns(candidates), KEY_LIFETIME),
     )
     stored = await rows.fetchall()
-    return Stored(
-        receipts={row[0]: Accepted(row[0], row[1], row[2]) for row in stored},
-        shards=frozenset(row[3] for row in stored if row[3] is not None),
-    )
+    shards = frozenset(row[3] for row in stored if row[3] is not None)
+    return Stored({row[0]: Accepted(*row[:3]) for row in stored}, shards)
 
 
 def _columns(candidates: Sequence[Candidate]) -> tuple[list[object], ...]:
@@ -151,7 +149,8 @@ async def originals(conn: Conn, losers: Sequence[Candidate]) -> dict[UUID, Accep
     """
     rows = await conn.execute(
         """SELECT u.id, i.event_id, i.request_hash, e.created_at, e.scheduled_at
-           FROM unnest(%s::uuid[], %s::uuid[], %s::text[]) AS u (id, tenant_id, key)
+           FROM unnest(%s::uuid[], %s::uuid[], %s::text[]) AS u (
+                id, tenant_id, key)
            JOIN idempotency_keys i ON i.tenant_id = u.tenant_id AND i.key = u.key
            LEFT JOIN events e ON e.id = i.event_id
            WHERE i.expires_at >= now()""",

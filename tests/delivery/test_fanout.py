@@ -1,0 +1,173 @@
+"""Fan-out: once and only once, in order, and no event stands in another's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+
+from relay.catalog import endpoints
+from relay.db import Conn, Database
+from relay.delivery.fanout import FanOut
+from relay.delivery.live import Dispatched
+from relay.ids import Uuid7
+from relay.intake import outbox
+from relay.intake.accept import NewEvent
+from relay.settings import Settings
+from tests.shop import Shop, accepted, open_shop
+
+ALL = list(outbox.SHARDS)
+NOWHERE = "http://127.0.0.1:9/"
+
+
+@pytest.fixture
+async def shop(settings: Settings) -> AsyncIterator[Shop]:
+    async with open_shop(settings) as shop:
+        yield shop
+
+
+@pytest.fixture
+async def db(settings: Settings) -> AsyncIterator[Database]:
+    database = Database(settings)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def drain(fanout: FanOut, shards: list[int] | None = None) -> list[Dispatched]:
+    """Fan out until nothing is left; return what goes out at once."""
+    return [one async for batch in fanout.drain(shards or ALL) for one in batch]
+
+
+async def planned(conn: Conn) -> list[tuple[str, UUID]]:
+    """The deliveries as (event, endpoint), in their order."""
+    rows = await conn.execute("SELECT event_id::text, endpoint_id FROM live ORDER BY id")
+    return [(row[0], row[1]) for row in await rows.fetchall()]
+
+
+async def test_each_event_goes_once_to_each_endpoint_in_order(shop: Shop, db: Database, conn: Conn) -> None:
+    first, second = await shop.endpoint(NOWHERE), await shop.endpoint(NOWHERE)
+    sent = await shop.send(700)
+    fans = [FanOut(db, ids=Uuid7()) for _ in range(3)]
+    await asyncio.gather(*(drain(fan) for fan in fans))
+    found = await planned(conn)
+    for endpoint in (first, second):
+        assert [event for event, one in found if one == endpoint] == sent
+    rows = await conn.execute("SELECT count(*), min(matched), max(matched) FROM fanouts")
+    assert await rows.fetchall() == [(700, 2, 2)]
+
+
+async def test_an_event_for_nobody_is_proven_to_be_so(shop: Shop, db: Database, conn: Conn) -> None:
+    (sent,) = await shop.send(1)
+    assert await drain(FanOut(db, ids=Uuid7())) == []
+    rows = await conn.execute("SELECT event_id::text, matched FROM fanouts")
+    assert await rows.fetchall() == [(sent, 0)]
+    assert await outbox.shards_with_work(conn) == []
+
+
+async def test_an_endpoint_made_before_an_event_was_accepted_gets_it(shop: Shop, db: Database, conn: Conn) -> None:
+    fan = FanOut(db, ids=Uuid7())
+    for _ in range(3):
+        endpoint = await shop.endpoint(NOWHERE)
+        (sent,) = await shop.send(1)
+        await drain(fan)
+        assert (sent, endpoint) in await planned(conn)
+
+
+async def test_a_deleted_endpoint_gets_no_later_event(shop: Shop, db: Database, conn: Conn) -> None:
+    fan = FanOut(db, ids=Uuid7())
+    endpoint = await shop.endpoint(NOWHERE)
+    await shop.send(1)
+    await drain(fan)
+    async with shop.web.db.transaction() as own:
+        await endpoints.delete(own, shop.tenant_id, endpoint)
+    await shop.send(1)
+    await drain(fan)
+    assert len(await planned(conn)) == 1
+
+
+async def test_no_wake_up_is_lost_between_two_workers(shop: Shop, db: Database, conn: Conn) -> None:
+    """Who finds a shard taken leaves at once, so whoever has it must look again after its commit."""
+    fans = [FanOut(db, ids=Uuid7()) for _ in range(2)]
+
+    async def accept_and_ring() -> None:
+        await shop.send(1)
+        await drain(fans[1])
+
+    for _ in range(60):
+        await asyncio.gather(drain(fans[0]), accept_and_ring())
+        assert await outbox.shards_with_work(conn) == []
+
+
+async def test_a_shard_that_another_drains_is_not_waited_for(shop: Shop, db: Database, settings: Settings, conn: Conn) -> None:
+    shard = shop.tenant_id.int & 15
+    await shop.send(1)
+    async with db.transaction() as holder:
+        assert await outbox.lock_shards(holder, [shard]) == [shard]
+        async with asyncio.timeout(2):
+            assert await drain(FanOut(db, ids=Uuid7())) == []
+
+
+async def poison(conn: Conn, *events: str) -> None:
+    """Have Postgres refuse these events' fan-out, as a bug in matching would."""
+    names = ", ".join(f"'{event}'" for event in events)
+    check = f"ALTER TABLE fanouts ADD CONSTRAINT poison CHECK (event_id NOT IN ({names}))"
+    await conn.execute(check.encode())
+
+
+async def test_an_event_that_cannot_be_fanned_out_is_set_aside_and_the_others_go_on(
+    shop: Shop, db: Database, conn: Conn
+) -> None:
+    await shop.endpoint(NOWHERE)
+    sent = await shop.send(300)
+    bad = {sent[7], sent[8], sent[222]}
+    await poison(conn, *bad)
+    async with asyncio.timeout(20):
+        await drain(FanOut(db, ids=Uuid7()))
+    assert [event for event, _ in await planned(conn)] == [event for event in sent if event not in bad]
+    rows = await conn.execute("SELECT event_id::text, failed_reason FROM outbox")
+    aside = dict(await rows.fetchall())
+    assert set(aside) == bad
+    assert all("poison" in reason for reason in aside.values())
+
+
+async def test_two_workers_that_meet_one_bad_event_set_no_other_aside(shop: Shop, db: Database, conn: Conn) -> None:
+    await shop.endpoint(NOWHERE)
+    for _ in range(6):
+        sent = await shop.send(6)
+        await conn.execute("ALTER TABLE fanouts DROP CONSTRAINT IF EXISTS poison")
+        await poison(conn, sent[0])
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(drain(FanOut(db, ids=Uuid7())) for _ in range(3)))
+        rows = await conn.execute("DELETE FROM outbox RETURNING event_id::text")
+        assert [row[0] for row in await rows.fetchall()] == [sent[0]]
+
+
+async def test_a_bad_event_is_found_although_other_shards_stay_busy(shop: Shop, db: Database, conn: Conn) -> None:
+    fan = FanOut(db, ids=Uuid7())
+    sent = await shop.send(100)
+    await poison(conn, sent[50])
+    other = UUID(int=shop.tenant_id.int ^ 1)
+    finding = asyncio.ensure_future(drain(fan, [shop.tenant_id.int & 15]))
+    async with asyncio.timeout(20):
+        while not finding.done():
+            accepted(await shop.accept(NewEvent(other, b"{}", "x")))
+            await drain(fan, [other.int & 15])
+    rows = await conn.execute("SELECT event_id::text FROM outbox WHERE failed_reason IS NOT NULL")
+    assert [row[0] for row in await rows.fetchall()] == [sent[50]]
+
+
+async def test_a_big_fan_out_is_stored_in_bounded_transactions(shop: Shop, db: Database, conn: Conn) -> None:
+    for _ in range(60):
+        await shop.endpoint(NOWHERE)
+    sent = await shop.send(200)
+    await drain(FanOut(db, ids=Uuid7(), window=50))
+    rows = await conn.execute("SELECT count(*), count(DISTINCT event_id) FROM live GROUP BY xmin")
+    batches = await rows.fetchall()
+    assert sum(row[0] for row in batches) == 200 * 60
+    assert max(row[0] for row in batches) <= 5000
+    rows = await conn.execute("SELECT count(*) FROM live WHERE fence IS NOT NULL")
+    assert await rows.fetchall() == [(50,)]
+    assert len(sent) == 200
