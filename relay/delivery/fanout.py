@@ -36,10 +36,12 @@ class _Event:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one transaction fanned out: what goes out at once, and how many events."""
+    """What one transaction did: what goes out at once, whether it found anything, and how many events to try next."""
 
+    shards: list[int]
     dispatched: list[Dispatched]
-    events: int
+    found: bool
+    limit: int
 
 
 class FanOut:
@@ -50,7 +52,6 @@ class FanOut:
         self._ids = ids
         self._window = window
         self._hints = Hints()
-        self._limit = MAX_EVENTS
         self._matchers: dict[UUID, tuple[int, Matcher[UUID]]] = {}
 
     async def drain(self, shards: Sequence[int]) -> AsyncIterator[list[Dispatched]]:
@@ -58,40 +59,48 @@ class FanOut:
 
         Looks once more after the last commit, when the locks are gone: who came meanwhile found them taken and left.
         """
+        limit = MAX_EVENTS
         while True:
-            batch = await self._drain_once(shards)
+            batch = await self._drain_once(shards, limit=limit)
             if batch is None:
                 return
             if batch.dispatched:
                 yield batch.dispatched
-            if not batch.events and not await self._has_work(shards):
+            if not batch.found and not await self._has_work(batch.shards):
                 return
+            limit = batch.limit
 
-    async def _drain_once(self, shards: Sequence[int]) -> _Batch | None:
+    async def _drain_once(self, shards: Sequence[int], *, limit: int) -> _Batch | None:
         """Fan out one batch; None when all shards are somebody else's.
 
         A batch that cannot be stored is halved until the event at fault stands alone; that one is set aside, visibly.
         """
+        mine, head = list(shards), None
         try:
             async with self._db.transaction() as conn:
                 mine = await outbox.lock_shards(conn, shards)
                 if not mine:
                     return None
-                head = await outbox.read_head(conn, mine, hints=self._hints, limit=self._limit)
+                head = await outbox.read_head(conn, mine, hints=self._hints, limit=limit)
                 dispatched, done = await self._fan_out(conn, head)
         except REPEATABLE:
-            return _Batch([], 1)
+            return _Batch(mine, [], found=True, limit=limit)
         except SPLITTABLE as cause:
-            await self._make_way(shards, cause)
-            return _Batch([], 1)
+            if limit == 1 and head is not None:
+                await self._set_aside(head.entries[0], cause)
+            return _Batch(mine, [], found=True, limit=max(1, limit // 2))
         self._hints.learn(mine, head if done == len(head.entries) else _shortened(head, done))
-        self._limit = min(MAX_EVENTS, self._limit * 2)
         metrics.FANNED_OUT.inc(done)
-        return _Batch(dispatched, done)
+        return _Batch(mine, dispatched, found=done > 0, limit=min(MAX_EVENTS, limit * 2))
 
     async def _has_work(self, shards: Sequence[int]) -> bool:
         async with self._db.connection() as conn:
             return not set(await outbox.shards_with_work(conn)).isdisjoint(shards)
+
+    async def _set_aside(self, entry: Entry, cause: Exception) -> None:
+        _LOG.error("event %s cannot be fanned out and is set aside: %s", entry.event_id, cause)
+        async with self._db.connection() as conn:
+            await outbox.set_aside(conn, entry, reason=str(cause).splitlines()[0][:500])
 
     async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int]:
         if not head.entries:
@@ -136,17 +145,6 @@ class FanOut:
         if stale:
             for id, (version, entries) in (await endpoints.subscriptions(conn, stale)).items():
                 self._matchers[id] = (version, Matcher(entries))
-
-    async def _make_way(self, shards: Sequence[int], cause: Exception) -> None:
-        if self._limit > 1:
-            self._limit //= 2
-            return
-        async with self._db.transaction() as conn:
-            mine = await outbox.lock_shards(conn, shards)
-            head = await outbox.read_head(conn, mine, hints=self._hints, limit=1)
-            for entry in head.entries:
-                _LOG.error("event %s cannot be fanned out and is set aside: %s", entry.event_id, cause)
-                await outbox.set_aside(conn, entry, reason=str(cause).splitlines()[0][:500])
 
 
 def _shortened(head: Head, done: int) -> Head:

@@ -105,11 +105,9 @@ async def store(conn: Conn, candidates: Sequence[Candidate], *, lock_timeout_ms:
                    coalesce(deliver_at, now() + make_interval(secs => delay_s))
             FROM r WHERE key IS NULL OR id IN (SELECT event_id FROM k)
             RETURNING id, tenant_id, scheduled_at, created_at),
-        later AS (
-            INSERT INTO scheduled (event_id, tenant_id, due_at)
+        later AS (INSERT INTO scheduled (event_id, tenant_id, due_at)
             SELECT id, tenant_id, scheduled_at FROM e WHERE scheduled_at > now()),
-        o AS (
-            INSERT INTO outbox (shard, tenant_id, event_id)
+        o AS (INSERT INTO outbox (shard, tenant_id, event_id)
             SELECT get_byte(uuid_send(tenant_id), 15) & 15, tenant_id, id FROM e
             WHERE scheduled_at IS NULL OR scheduled_at <= now() ORDER BY id
             RETURNING event_id, shard)

@@ -19,7 +19,7 @@ from relay.settings import Settings
 from tests.shop import Shop, accepted, open_shop
 
 ALL = list(outbox.SHARDS)
-NOWHERE = "http://127.0.0.1:9/"
+NOWHERE = "http://127.0.0.1:1024/"
 
 
 @pytest.fixture
