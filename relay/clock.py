@@ -43,6 +43,7 @@ class Clock:
         self._queue = queue
         self._retention_days = retention_days
         self._maintain = maintain
+        self._maintaining: asyncio.Future[None] | None = None
         self._newest_n = 0
         self._moved_at = 0.0
         self._counted_at = -_COUNT_ANYWAY_S
@@ -183,7 +184,7 @@ class Clock:
     async def _count(self) -> None:
         """Count while something moves, and now and then all the same; counts of a system at rest stay right by themselves."""
         now = asyncio.get_running_loop().time()
-        async with self._db.connection() as conn:
+        async with self._db.transaction() as conn:
             if now - self._moved_at < _SETTLES_S or now - self._counted_at >= _COUNT_ANYWAY_S:
                 await counts.refresh(conn)
                 await stats.refresh(conn)
@@ -208,7 +209,15 @@ class Clock:
             await stats.forget_days(conn, keep_days=self._retention_days)
 
     async def _partition(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._maintain)
+        """Not waited for: whoever reads an old partition holds it up for some seconds, and lanes must not wait for that."""
+        if self._maintaining is None or self._maintaining.done():
+            self._maintaining = asyncio.get_running_loop().run_in_executor(None, self._maintain)
+            self._maintaining.add_done_callback(_tell_of_failure)
+
+
+def _tell_of_failure(maintaining: asyncio.Future[None]) -> None:
+    if not maintaining.cancelled() and (cause := maintaining.exception()) is not None:
+        _LOG.warning("partitions are looked after at the next turn: %s", cause)
 
 
 class _Chore:
@@ -248,7 +257,7 @@ async def _look(conn: Conn) -> _Work:
                   EXISTS (SELECT 1 FROM lanes WHERE ready_at <= now() AND NOT ready AND fence IS NULL)
                   OR EXISTS (SELECT 1 FROM lanes WHERE ready),
                   EXISTS (SELECT 1 FROM live),
-                  (SELECT last_value FROM outbox_n_seq)"""
+                  (SELECT last_value + is_called::int FROM outbox_n_seq)"""
     )
     row = await rows.fetchone()
     assert row is not None

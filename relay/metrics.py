@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
+disable_created_metrics()
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 EVENTS = Counter("relay_events_accepted", "Events accepted, repeats of a known key left out.")

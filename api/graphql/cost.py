@@ -26,7 +26,7 @@ from graphql import (
 from relay.errors import Invalid
 
 MAX_DEPTH = 20
-MAX_OBJECTS = 50_000
+MAX_OBJECTS = 100_000
 _MAX_NESTING = 100
 _LARGEST_PAGE = 100
 _LARGEST_BATCH = 1_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from relay.db import REPEATABLE, Conn, Database
+from relay.db import REPEATABLE, Database
 from relay.delivery.beats import Beats
 from relay.delivery.destinations import Destination, Destinations, read_contents
 from relay.delivery.holdings import Holdings
@@ -53,8 +53,7 @@ class Deliverer:
             raise
         mine = {one.id: one for one in claimed}
         self._holdings.forget(key for key in new if key[0] not in mine)
-        async with self._db.connection() as conn:
-            await self.ship(conn, [mine[one.id] for one in dispatched if one.id in mine], generation=generation)
+        await self.ship([mine[one.id] for one in dispatched if one.id in mine], generation=generation)
 
     async def _claim(self, dispatched: Sequence[Dispatched]) -> list[Claimed]:
         while True:
@@ -65,12 +64,16 @@ class Deliverer:
                 continue
 
     async def ship(
-        self, conn: Conn, claimed: Sequence[Claimed], *, generation: int, done: Callable[[], None] = lambda: None
+        self, claimed: Sequence[Claimed], *, generation: int, done: Callable[[], None] = lambda: None
     ) -> int:
-        """Offer owned deliveries to the sender; return how many are on their way. `done` is called once for each of those."""
+        """Offer owned deliveries to the sender; return how many are on their way. `done` is called once for each of those.
+
+        Puts all of them back when what to send cannot be read, for they are in memory, and no beat would give them back.
+        """
         try:
-            destinations = await self._destinations.of(conn, claimed)
-            contents = await read_contents(conn, (one.event_id for one in claimed))
+            async with self._db.connection() as conn:
+                destinations = await self._destinations.of(conn, claimed)
+                contents = await read_contents(conn, (one.event_id for one in claimed))
         except BaseException:
             self._recorder.put_back(claimed)
             raise

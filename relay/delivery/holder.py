@@ -11,7 +11,7 @@ from relay.db import LOST, REPEATABLE, Database
 from relay.delivery import lanes
 from relay.delivery.beats import Beats
 from relay.delivery.deliver import Deliverer
-from relay.delivery.holdings import Holdings
+from relay.delivery.holdings import Holdings, Key
 from relay.delivery.lanes import Lane
 from relay.delivery.live import Claimed
 
@@ -97,23 +97,27 @@ class LaneHolder:
                 if not claimed:
                     return
                 in_flight += len(claimed)
-                async with self._db.connection() as conn:
-                    sent = await self._deliverer.ship(conn, claimed, generation=generation, done=done)
+                sent = await self._deliverer.ship(claimed, generation=generation, done=done)
                 in_flight -= len(claimed) - sent
             if in_flight and not answered.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(answered.wait(), max(0.0, until - loop.time()))
 
     async def _take(self, lane: Lane, *, limit: int) -> list[Claimed]:
+        keys: list[Key] = []
         try:
             async with self._db.transaction() as conn:
                 if not await lanes.lock_held(conn, lane, worker=self._beats.no):
                     return []
                 claimed = await lanes.take(conn, lane, worker=self._beats.no, limit=limit)
-                self._holdings.enter((one.id, one.fence) for one in claimed)
-                return claimed
-        except REPEATABLE:
-            return []
+                keys = self._holdings.enter((one.id, one.fence) for one in claimed)
+        except BaseException as cause:
+            # The commit may have been carried out: what is not in memory, the beat gives back.
+            self._holdings.forget(keys)
+            if isinstance(cause, REPEATABLE):
+                return []
+            raise
+        return claimed
 
     async def _release(self, lane: Lane) -> None:
         async with self._db.transaction() as conn:

@@ -196,13 +196,16 @@ async def owned(conn: Conn, worker: int) -> list[tuple[UUID, int]]:
 
 
 async def give_back(conn: Conn, *, worker: int, only: Sequence[tuple[UUID, int]] | None = None, lost: int = 0) -> int:
-    """Return a worker's deliveries (or `only` some) to their lanes, due now, and ring those; `lost` is added to each."""
+    """Return a worker's deliveries (or `only` some) to their lanes, due now, and ring those; `lost` is added to each.
+
+    One that is being recorded at this moment is left to its record, which locks in the other order: delivery, then lane.
+    """
     done = await conn.execute(
         """WITH x AS MATERIALIZED (
             SELECT id FROM live l WHERE fence IS NOT NULL AND owner = %s
               AND (%s::uuid[] IS NULL OR EXISTS (
                   SELECT 1 FROM unnest(%s::uuid[], %s::int8[]) AS u (id, fence) WHERE u.id = l.id AND u.fence = l.fence))
-            ORDER BY id FOR UPDATE),
+            ORDER BY id FOR UPDATE SKIP LOCKED),
         w AS (
             UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, due_at = now(), lost = l.lost + %s
             FROM x WHERE l.id = x.id RETURNING l.endpoint_id, l.lane, l.tenant_id, l.tier),

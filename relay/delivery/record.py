@@ -67,14 +67,15 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
         w AS (UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, reason = u.reason, due_at =
                 now() + make_interval(secs => u.delay_s), attempts = l.attempts + (u.attempt_reason IS NOT NULL)::int
             FROM u WHERE u.state = 'waiting' AND l.id = u.id AND l.fence = u.fence
-            RETURNING l.id, l.tenant_id, l.endpoint_id, l.lane, l.tier, l.due_at, l.attempts AS n),
+            RETURNING l.id, u.fence, l.tenant_id, l.endpoint_id, l.lane, l.tier, l.due_at, l.attempts AS n),
         a AS (
             INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, error, request_headers,
                 response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)
-            SELECT d.*, attempt_reason, url, status, error, request_headers,
+            SELECT d.id, n, tenant_id, endpoint_id, attempt_reason, url, status, error, request_headers,
                 response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms
-            FROM (SELECT id, n, tenant_id, endpoint_id FROM f UNION ALL SELECT id, n, tenant_id, endpoint_id FROM w) d
-            JOIN u ON u.id = d.id WHERE attempt_reason IS NOT NULL),
+            FROM (SELECT id, fence, n, tenant_id, endpoint_id FROM f
+                UNION ALL SELECT id, fence, n, tenant_id, endpoint_id FROM w) d
+            JOIN u ON u.id = d.id AND u.fence = d.fence WHERE attempt_reason IS NOT NULL),
         h AS (INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, replay_of, created_at)
             SELECT id, tenant_id, event_id, endpoint_id, state, tier, n, why, replay_of, created_at FROM f),
         dead AS (INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason)

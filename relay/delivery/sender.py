@@ -62,6 +62,7 @@ class Sender:
         self._flows: dict[UUID, _Flow] = {}
         self._of_tenant: Counter[UUID] = Counter()
         self._in_flight = 0
+        self._stopped = False
         self._room = asyncio.Event()
         self._room.set()
 
@@ -71,8 +72,8 @@ class Sender:
         return self._in_flight
 
     async def wait_for_room(self) -> None:
-        """Wait until there is a free slot and the recorder keeps up."""
-        while self._in_flight >= self._slots or self._recorder.full:
+        """Wait until there is a free slot and the recorder keeps up, or nothing is sent any more."""
+        while not self._stopped and (self._in_flight >= self._slots or self._recorder.full):
             self._room.clear()
             if self._in_flight >= self._slots:
                 await self._room.wait()
@@ -102,9 +103,12 @@ class Sender:
 
     def stop(self) -> None:
         """Begin nothing more, and put back what was not begun."""
+        self._stopped = True
         self._slots = 0
         for flow in self._flows.values():
-            self._start(flow)
+            self._put_back(flow.waiting)
+            flow.waiting.clear()
+        self._room.set()
 
     async def wait_until_idle(self) -> None:
         """Wait until every request that was begun has its outcome."""

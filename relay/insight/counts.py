@@ -64,15 +64,19 @@ async def confirm(conn: Conn) -> None:
 async def _count_intake(conn: Conn) -> None:
     await conn.execute(
         """WITH f AS MATERIALIZED (
-               SELECT tenant_id, sum(queued) AS queued, sum(scheduled) AS scheduled FROM (
-                   SELECT tenant_id, count(*) AS queued, 0 AS scheduled FROM outbox GROUP BY 1 UNION ALL
-                   SELECT tenant_id, 0, count(*) FROM scheduled GROUP BY 1) x
+               SELECT tenant_id, sum(queued) AS queued, sum(scheduled) AS scheduled, min(oldest) AS oldest FROM (
+                   SELECT tenant_id, count(*) AS queued, 0 AS scheduled, min(since) AS oldest
+                   FROM outbox GROUP BY 1 UNION ALL
+                   SELECT tenant_id, 0, count(*), NULL FROM scheduled GROUP BY 1) x
                GROUP BY tenant_id),
            gone AS (
                DELETE FROM intake_counts c WHERE NOT EXISTS (SELECT FROM f WHERE f.tenant_id = c.tenant_id))
-           INSERT INTO intake_counts AS c (tenant_id, queued, scheduled) SELECT tenant_id, queued, scheduled FROM f
-           ON CONFLICT (tenant_id) DO UPDATE SET queued = excluded.queued, scheduled = excluded.scheduled
-           WHERE (c.queued, c.scheduled) IS DISTINCT FROM (excluded.queued, excluded.scheduled)"""
+           INSERT INTO intake_counts AS c (tenant_id, queued, scheduled, oldest)
+           SELECT tenant_id, queued, scheduled, oldest FROM f
+           ON CONFLICT (tenant_id) DO UPDATE
+               SET queued = excluded.queued, scheduled = excluded.scheduled, oldest = excluded.oldest
+           WHERE (c.queued, c.scheduled, c.oldest)
+               IS DISTINCT FROM (excluded.queued, excluded.scheduled, excluded.oldest)"""
     )
 
 
@@ -126,7 +130,8 @@ async def queue_stats(conn: Conn, tenant_id: UUID | None) -> QueueStats:
     rows = await conn.execute(
         """WITH t AS (SELECT %s::uuid AS id),
            i AS (
-               SELECT coalesce(sum(queued), 0)::int8 AS queued, coalesce(sum(scheduled), 0)::int8 AS scheduled
+               SELECT coalesce(sum(queued), 0)::int8 AS queued, coalesce(sum(scheduled), 0)::int8 AS scheduled,
+                      min(oldest) AS oldest
                FROM intake_counts, t WHERE t.id IS NULL OR tenant_id = t.id),
            q AS (
                SELECT coalesce(sum(waiting), 0)::int8 AS waiting, coalesce(sum(delayed), 0)::int8 AS delayed,
@@ -146,7 +151,7 @@ async def queue_stats(conn: Conn, tenant_id: UUID | None) -> QueueStats:
                FROM finished)
            SELECT i.queued + q.waiting + q.delayed + q.held - q.retrying + i.scheduled, q.in_flight, q.retrying,
                   q.delayed + i.scheduled, q.held, q.waiting + i.queued, s.delivered, d.dead, s.cancelled,
-                  coalesce(extract(epoch FROM greatest(now() - q.oldest, '0'::interval)), 0)::float8,
+                  coalesce(extract(epoch FROM greatest(now() - least(q.oldest, i.oldest), '0'::interval)), 0)::float8,
                   (SELECT at FROM counted WHERE name = 'queue')
            FROM i, q, d, s""",
         (tenant_id,),

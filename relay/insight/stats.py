@@ -83,7 +83,7 @@ async def _set_created(conn: Conn, since: datetime, *, until: datetime) -> None:
                SELECT created_at, tenant_id, endpoint_id FROM history
                WHERE id >= %(from_id)s AND id < %(to_id)s AND created_at >= %(since)s AND created_at < %(until)s) d
            GROUP BY 2, 3, 4
-           ON CONFLICT (tenant_id, endpoint_id, grain, at) DO UPDATE SET created = excluded.created
+           ON CONFLICT (grain, tenant_id, endpoint_id, at) DO UPDATE SET created = excluded.created
            WHERE s.created <> excluded.created""",
         {"since": since, "until": until, **id_bounds(since, until)},
     )
@@ -96,7 +96,7 @@ async def _set_finished(conn: Conn, since: datetime, *, until: datetime) -> None
                   count(*) FILTER (WHERE state = 'delivered'), count(*) FILTER (WHERE state = 'dead'),
                   count(*) FILTER (WHERE state = 'cancelled')
            FROM history WHERE finished_at >= %(since)s AND finished_at < %(until)s GROUP BY 2, 3, 4
-           ON CONFLICT (tenant_id, endpoint_id, grain, at) DO UPDATE
+           ON CONFLICT (grain, tenant_id, endpoint_id, at) DO UPDATE
                SET delivered = excluded.delivered, dead = excluded.dead, cancelled = excluded.cancelled
            WHERE (s.delivered, s.dead, s.cancelled) <> (excluded.delivered, excluded.dead, excluded.cancelled)""",
         {"since": since, "until": until},
@@ -117,7 +117,7 @@ async def _set_attempts(conn: Conn, since: datetime, *, until: datetime) -> None
                       count(*) FILTER (WHERE status BETWEEN 200 AND 299) AS ok, sum(total_ms::float8) AS ms
                FROM attempts WHERE at >= %(since)s AND at < %(until)s GROUP BY 1, 2, 3, 5) a
            GROUP BY 2, 3, 4
-           ON CONFLICT (tenant_id, endpoint_id, grain, at) DO UPDATE
+           ON CONFLICT (grain, tenant_id, endpoint_id, at) DO UPDATE
                SET attempts = excluded.attempts, ok = excluded.ok, answered = excluded.answered,
                    latency_ms = excluded.latency_ms, latency = excluded.latency
            WHERE (s.attempts, s.ok, s.latency_ms) <> (excluded.attempts, excluded.ok, excluded.latency_ms)""",
@@ -177,7 +177,7 @@ async def _set_days(conn: Conn, first_day: datetime, *, until: datetime) -> None
            SELECT 'day', day, tenant_id, endpoint_id, created, delivered, dead, cancelled, attempts, ok, answered,
                   latency_ms, coalesce(h.latency, '{}')
            FROM d LEFT JOIN h USING (day, tenant_id, endpoint_id)
-           ON CONFLICT (tenant_id, endpoint_id, grain, at) DO UPDATE
+           ON CONFLICT (grain, tenant_id, endpoint_id, at) DO UPDATE
                SET created = excluded.created, delivered = excluded.delivered, dead = excluded.dead,
                    cancelled = excluded.cancelled, attempts = excluded.attempts, ok = excluded.ok,
                    answered = excluded.answered, latency_ms = excluded.latency_ms, latency = excluded.latency""",

@@ -90,6 +90,7 @@ CREATE TABLE outbox (
     shard         smallint NOT NULL CHECK (shard BETWEEN 0 AND 15),
     tenant_id     uuid NOT NULL,
     event_id      uuid NOT NULL,
+    since         timestamptz NOT NULL DEFAULT now(),
     -- Set: could not be fanned out; set aside so that it blocks nobody.
     failed_reason text,
     PRIMARY KEY (shard, n)
@@ -164,6 +165,7 @@ CREATE TABLE history (
 CREATE INDEX history_of_event ON history (event_id);
 CREATE INDEX history_of_tenant ON history (tenant_id, id);
 CREATE INDEX history_of_endpoint ON history (endpoint_id, id);
+CREATE INDEX history_undelivered ON history (tenant_id, id) WHERE state <> 'delivered';
 CREATE INDEX history_finished ON history USING brin (finished_at) WITH (pages_per_range = 16, autosummarize = on);
 
 -- Dead, and settled by nobody.
@@ -275,7 +277,8 @@ CREATE TABLE dead_counts (
 CREATE TABLE intake_counts (
     tenant_id uuid PRIMARY KEY,
     queued    bigint NOT NULL,
-    scheduled bigint NOT NULL
+    scheduled bigint NOT NULL,
+    oldest    timestamptz
 );
 CREATE TABLE counted (
     name text PRIMARY KEY,
@@ -297,6 +300,6 @@ CREATE TABLE stats (
     answered    bigint NOT NULL DEFAULT 0,
     latency_ms  double precision NOT NULL DEFAULT 0,
     latency     bigint[] NOT NULL DEFAULT '{}',
-    PRIMARY KEY (tenant_id, endpoint_id, grain, at)
+    PRIMARY KEY (grain, tenant_id, endpoint_id, at)
 );
 CREATE INDEX stats_at ON stats (grain, at);

@@ -40,7 +40,9 @@ async def test_a_key_works_in_either_header(locked: Api, conn: Conn, settings: S
     assert (await locked.post("/api/v1/events", EVENT, Authorization=f"Basic {basic}")).status_code == 401
 
 
-async def test_a_scope_that_lacks_is_forbidden_before_anything_runs(locked: Api, conn: Conn, settings: Settings) -> None:
+async def test_a_scope_that_lacks_is_forbidden_before_anything_runs(
+    locked: Api, conn: Conn, settings: Settings
+) -> None:
     sender = Api(locked.conductor, await make_key(conn, settings, scopes=frozenset({Scope.SEND})))
     assert (await sender.post("/graphql", {"query": SEND})).status_code == 200
     refused = await sender.post("/graphql", {"query": READ})

@@ -27,7 +27,12 @@ async def test_a_new_endpoint_shows_its_secret_once_and_its_defaults(api: Api) -
     shown = made["endpoint"]
     assert shown["eventTypes"] == ["order.*", "a.b"]
     assert shown["customHeaders"] == {"X-One": "1"}
-    assert (shown["status"], shown["maxRetries"], shown["timeoutMs"], shown["maxConcurrency"]) == ("ACTIVE", 10, 30000, 20)
+    assert (shown["status"], shown["maxRetries"], shown["timeoutMs"], shown["maxConcurrency"]) == (
+        "ACTIVE",
+        10,
+        30000,
+        20,
+    )
     assert shown["retrySchedule"][:3] == [1000, 5000, 30000]
     assert shown["createdAt"].endswith("Z")
 
@@ -107,7 +112,9 @@ async def test_pages_follow_one_another_newest_first(api: Api) -> None:
     assert seen == ids[::-1]
 
 
-@pytest.mark.parametrize(("arguments", "field"), [("first: 0", "first"), ("first: 101", "first"), ('after: "?"', "after")])
+@pytest.mark.parametrize(
+    ("arguments", "field"), [("first: 0", "first"), ("first: 101", "first"), ('after: "?"', "after")]
+)
 async def test_a_page_that_cannot_be_is_invalid(api: Api, arguments: str, field: str) -> None:
     assert await api.error(f"{{ endpoints({arguments}) {{ nodes {{ id }} }} }}") == ("INVALID", field)
 

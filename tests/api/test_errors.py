@@ -58,7 +58,10 @@ async def test_a_payload_over_the_limit_is_413_by_rest_and_invalid_by_graphql(se
         api = Api(conductor)
         large = {**GOOD, "payload": "x" * 101}
         rest = await api.post("/api/v1/events", large)
-        assert (rest.status_code, rest.json["error"]) == (413, {**rest.json["error"], "code": "INVALID", "field": "payload"})
+        assert (rest.status_code, rest.json["error"]) == (
+            413,
+            {**rest.json["error"], "code": "INVALID", "field": "payload"},
+        )
         assert await api.error(SEND, i=large) == ("INVALID", "payload")
         for path in ("/graphql", "/api/v1/events", "/api/v1/events/batch"):
             answer = await api.post(path, b'"' + b"x" * 2000 + b'"')
@@ -160,8 +163,8 @@ async def test_postgres_gone_is_unavailable_with_a_time_to_come_back(settings: S
     gone = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none", "auth_enabled": False})
     async with ASGIConductor(create_app(gone)) as conductor:
         answer = await Api(conductor).post("/api/v1/events", GOOD)
-    assert (answer.status_code, answer.json["error"]["code"]) == (503, "UNAVAILABLE")
-    assert answer.headers["Retry-After"] == "1"
+        assert (answer.status_code, answer.json["error"]["code"]) == (503, "UNAVAILABLE")
+        assert answer.headers["Retry-After"] == "1"
 
 
 def test_every_error_has_a_status_and_a_code() -> None:

@@ -21,7 +21,9 @@ async def test_ready_with_postgres_and_redis(api: Api) -> None:
 
 
 async def test_ready_without_redis_and_says_so(settings: Settings) -> None:
-    async with ASGIConductor(create_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))) as conductor:
+    async with ASGIConductor(
+        create_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    ) as conductor:
         answer = await Api(conductor).get("/health/ready")
         assert (answer.status_code, answer.json["redis"]) == (200, "down")
         sent = await Api(conductor).post("/api/v1/events", {"eventType": "a.b", "payload": 1})
@@ -33,7 +35,7 @@ async def test_not_ready_without_postgres(settings: Settings) -> None:
     async with ASGIConductor(create_app(gone)) as conductor:
         answer = await Api(conductor).get("/health/ready")
         assert (await Api(conductor).get("/health/live")).status_code == 200
-    assert (answer.status_code, answer.json["status"], answer.json["postgres"]) == (503, "not ready", "down")
+        assert (answer.status_code, answer.json["status"], answer.json["postgres"]) == (503, "not ready", "down")
 
 
 async def test_not_ready_when_the_schema_is_older_than_the_code(api: Api, conn: Conn) -> None:

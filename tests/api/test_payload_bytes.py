@@ -20,7 +20,10 @@ ODD = [
     b"1E999",
 ]
 SEND = b'{"query":"mutation($input: SendEventInput!) { sendEvent(input: $input) { id payload } }","variables":'
-LIST = b'{"query":"mutation($i: [SendEventInput!]!) { sendEvents(inputs: $i) { event { id payload } error { code field } } }","variables":'
+LIST = (
+    b'{"query":"mutation($i: [SendEventInput!]!) { sendEvents(inputs: $i) { event { id payload } error { code } } }",'
+    b'"variables":'
+)
 INLINE = (
     b'{"query":"mutation($payload: JSON!) { sendEvent(input: {eventType: \\"a.b\\", payload: $payload}) { id payload } }",'
     b'"variables":'

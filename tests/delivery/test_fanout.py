@@ -164,7 +164,7 @@ async def test_a_big_fan_out_is_stored_in_bounded_transactions(shop: Shop, db: D
         await shop.endpoint(NOWHERE)
     sent = await shop.send(200)
     await drain(FanOut(db, ids=Uuid7(), window=50))
-    rows = await conn.execute("SELECT count(*), count(DISTINCT event_id) FROM live GROUP BY xmin")
+    rows = await conn.execute("SELECT count(*), count(DISTINCT event_id) FROM live GROUP BY xmin::text")
     batches = await rows.fetchall()
     assert sum(row[0] for row in batches) == 200 * 60
     assert max(row[0] for row in batches) <= 5000

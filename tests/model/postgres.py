@@ -11,7 +11,7 @@ from collections.abc import Generator, Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 Key = tuple[str, Hashable]
 #: An activity: each item is how many seconds pass before its next step.
@@ -144,6 +144,14 @@ class Transaction:
         self._over = False
         self.xid = xid
 
+    def __enter__(self) -> Self:
+        """Begin; whatever leaves without a commit is rolled back."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Roll back what was not committed."""
+        self.abort()
+
     def lock(self, *keys: Key) -> Steps:
         """Lock rows in the order given, waiting for whoever has them."""
         for key in keys:
@@ -183,6 +191,11 @@ class Transaction:
         """Insert or update a row; None deletes it."""
         self._check()
         self._changes[table, key] = row
+
+    def snapshot(self) -> tuple[int, int]:
+        """xmin and xmax of a statement's snapshot: below the one all is decided, from the other on nothing had begun."""
+        xmax = self._postgres.next_xid + 1
+        return min(self._postgres.open - {self.xid}, default=xmax), xmax
 
     def commit(self, how: Commit = Commit.SYNCHRONOUS) -> None:
         """Commit; Lost may come after it was carried out, when its reply does not arrive."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
@@ -78,7 +77,9 @@ class Process:
     last_beat: float = -FRESH_S
     held: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     lanes: set[int] = field(default_factory=set[int])
-    taken_messages: list[Message] = field(default_factory=list[Message])
+    messages: list[Message] = field(default_factory=list[Message])
+    hint: int = 0
+    drained: tuple[int, int] | None = None
 
     def distrust(self) -> None:
         """A connection was lost: what was claimed and not begun is dropped."""
@@ -118,7 +119,7 @@ class Ghost:
         if claim.id in self.cancelled:
             raise Violation(f"delivery {claim.id} was sent after its cancellation was answered")
         earlier = self._posts.setdefault((claim.id, claim.attempts), claim.made_at)
-        if earlier != claim.made_at and self._harm_until < earlier:
+        if earlier != claim.made_at and self._harm_until < min(earlier, claim.made_at):
             raise Violation(f"attempt {claim.attempts + 1} of delivery {claim.id} was sent twice and no fault explains it")
 
 
@@ -182,9 +183,3 @@ class World:
     def blink(self) -> float:
         """How long something takes that is never slow without a fault."""
         return self.random.random() * 0.05
-
-
-def run_through(steps: Generator[float, None, Any]) -> None:
-    """Take all steps at once: for setting up."""
-    for _ in steps:
-        pass

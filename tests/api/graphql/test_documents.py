@@ -56,9 +56,9 @@ def test_what_editors_ask_for_is_within_bounds() -> None:
     [
         "{ events(first: 100) { nodes { deliveries { event { deliveries { id } } } } } }",
         "query($n: Int) { events(first: $n) { nodes { deliveries(first: $n) { deliveryAttempts { id } } } } }",
-        "{" + " ".join(f"a{n}: events(first: 100) {{ nodes {{ id }} }}" for n in range(300)) + "}",
+        "{" + " ".join(f"a{n}: events(first: 100) {{ nodes {{ id }} }}" for n in range(600)) + "}",
         "{ ...A } fragment A on Query { ...B ...B } fragment B on Query { ...C ...C } fragment C on Query { "
-        + " ".join(f"a{n}: events(first: 100) {{ nodes {{ id }} }}" for n in range(70)) + "}",
+        + " ".join(f"a{n}: events(first: 100) {{ nodes {{ id }} }}" for n in range(140)) + "}",
     ],
 )  # fmt: skip
 def test_what_could_answer_with_too_much_is_refused(text: str) -> None:

@@ -69,7 +69,9 @@ def test_every_root_field_needs_the_contracts_scope() -> None:
             assert isinstance(promised, GraphQLObjectType)
             node = promised.fields[name].ast_node
             assert node is not None
-            assert f"@needs(scope: {scope.name})" in str(node.loc and node.loc.source.body[node.loc.start : node.loc.end])
+            assert f"@needs(scope: {scope.name})" in str(
+                node.loc and node.loc.source.body[node.loc.start : node.loc.end]
+            )
 
 
 def test_the_printed_schema_shows_the_scopes() -> None:
