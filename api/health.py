@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-import prometheus_client
 from falcon.asgi import Request, Response
-from prometheus_client import multiprocess
 
 from api.auth import Authenticator
+from relay import metrics
 from relay.runtime import Web
 from relay.tenancy.scopes import Scope
 
@@ -33,7 +32,7 @@ class HealthResource:
 
 
 class MetricsResource:
-    """The process's metrics, or with PROMETHEUS_MULTIPROC_DIR those of all web processes."""
+    """The metrics of all web processes of this service."""
 
     def __init__(self, *, callers: Authenticator) -> None:
         self._callers = callers
@@ -42,14 +41,5 @@ class MetricsResource:
         """Print the metrics as text, to operators."""
         caller = await self._callers.caller(req)
         caller.require([Scope.OPERATOR])
-        resp.content_type = prometheus_client.CONTENT_TYPE_LATEST
-        resp.data = prometheus_client.generate_latest(_registry())
-
-
-def _registry() -> prometheus_client.CollectorRegistry:
-    registry = prometheus_client.CollectorRegistry()
-    try:
-        multiprocess.MultiProcessCollector(registry)
-    except ValueError:  # PROMETHEUS_MULTIPROC_DIR is not set
-        return prometheus_client.REGISTRY
-    return registry
+        resp.content_type = metrics.CONTENT_TYPE
+        resp.data = metrics.render()

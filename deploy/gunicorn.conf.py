@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from relay.processes import end_with_parent
+from relay.processes import end_with_parent, metrics_folder
 from relay.settings import SettingsError, read_settings
 
 try:
@@ -12,6 +13,8 @@ try:
 except SettingsError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(1) from None
+
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()  # read when a web process first imports prometheus_client
 
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency

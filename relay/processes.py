@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_METRICS_PREFIX = "relay-metrics-"
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -48,10 +51,32 @@ def spawn_options(command: Command) -> dict[str, Any]:
     return options
 
 
+def metrics_folder() -> str:
+    """A new folder in which the processes of this service share their metrics (PROMETHEUS_MULTIPROC_DIR).
+
+    It is named for this process; those of processes that are gone are removed.
+    """
+    place = Path(tempfile.gettempdir())
+    for old in place.glob(f"{_METRICS_PREFIX}*"):
+        if not _exists(old.name.removeprefix(_METRICS_PREFIX).partition("-")[0]):
+            shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-", dir=place)
+
+
 def end_with_parent(stop_signal: signal.Signals = signal.SIGTERM) -> None:
     """Have this process signalled when its parent dies; does nothing where the kernel cannot (macOS)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
+
+
+def _exists(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _follow(parent: int, stop_signal: signal.Signals) -> Callable[[], None]:

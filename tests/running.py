@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import LiteralString
 
 import psutil
 
+from relay.db import Conn
 from relay.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -44,6 +46,10 @@ class Running:
         parent = psutil.Process(self.process.pid)
         return [*parent.children(recursive=True), parent]
 
+    def cpu_s(self) -> float:
+        """Processor seconds used so far."""
+        return sum(times.user + times.system for times in (member.cpu_times() for member in self.family()))
+
     def signal(self, what: signal.Signals) -> None:
         for member in self.family():
             member.send_signal(what)
@@ -72,4 +78,12 @@ async def until(condition: Callable[[], bool], timeout_s: float = 30.0, *, what:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not hold within {timeout_s} s"
+        await asyncio.sleep(0.02)
+
+
+async def until_true(conn: Conn, query: LiteralString, timeout_s: float = 30.0) -> None:
+    """Wait until the query's one value is true; fail after the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not (await (await conn.execute(query)).fetchall())[0][0]:
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {query}"
         await asyncio.sleep(0.02)

@@ -35,8 +35,15 @@ def read_datetime(value: object) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise GraphQLError("must be a time as ISO 8601 with an offset, like 2026-01-31T12:00:00Z")
+        raise GraphQLError("A time must be ISO 8601 with an offset, like 2026-01-31T12:00:00Z.")
     return moment
+
+
+def _datetime_literal(node: ValueNode, _variables: object = None) -> datetime:
+    try:
+        return read_datetime(node.value if isinstance(node, StringValueNode) else None)
+    except GraphQLError as cause:
+        raise GraphQLError(cause.message, nodes=node) from cause
 
 
 def write_datetime(value: datetime) -> str:
@@ -72,12 +79,12 @@ def literal_text(node: ValueNode, variables: dict[str, Any] | None = None) -> by
         case VariableNode():
             return _read_json((variables or {}).get(node.name.value))
         case _:
-            raise GraphQLError("must be JSON: text stands in double quotes", nodes=node)
+            raise GraphQLError("A payload or object must be JSON: text stands in double quotes.", nodes=node)
 
 
 def _read_safe_int(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_SAFE_INT:
-        raise GraphQLError("must be a whole number up to 2^53-1")
+        raise GraphQLError("A whole number up to 2^53-1 is needed.")
     return value
 
 
@@ -87,6 +94,7 @@ SCALARS: dict[object, ScalarDefinition] = {
         description="ISO 8601 with an offset; answers are UTC with milliseconds. Input without an offset is INVALID.",
         serialize=write_datetime,
         parse_value=read_datetime,
+        parse_literal=_datetime_literal,
     ),
     Json: strawberry.scalar(
         name="JSON",

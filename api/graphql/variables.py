@@ -16,6 +16,7 @@ from graphql import (
     is_input_object_type,
     is_list_type,
     is_non_null_type,
+    is_required_input_field,
 )
 from graphql.utilities import validate_input_value
 
@@ -33,7 +34,7 @@ _anything = msgspec.json.Decoder().decode
 
 
 def read_variables(raw: msgspec.Raw, declared: Declared) -> dict[str, Any]:
-    """Decode the variables that the operation declares; Invalid names an input field that does not exist."""
+    """Decode the variables that the operation declares; Invalid names an input field that is unknown or lacks."""
     if raw == NO_VARIABLES:
         return {}
     try:
@@ -79,6 +80,7 @@ def _list_reader(type_: GraphQLList[Any]) -> Reader:
 
 def _object_reader(type_: GraphQLInputObjectType) -> Reader:
     fields = type_.fields
+    required = [name for name, field in fields.items() if is_required_input_field(field)]
 
     def read(raw: msgspec.Raw, path: str) -> Any:
         if bytes(memoryview(raw)[:1]) != b"{":
@@ -90,6 +92,9 @@ def _object_reader(type_: GraphQLInputObjectType) -> Reader:
             if field is None:
                 raise Invalid(f"{type_.name} has no field {name}.", field=f"{prefix}{name}")
             values[name] = _reader(field.type)(value, f"{prefix}{name}")
+        for name in required:
+            if values.get(name) is None:
+                raise Invalid(f"{prefix}{name} is missing, or null.", field=f"{prefix}{name}")
         return values
 
     return read

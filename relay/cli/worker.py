@@ -7,6 +7,7 @@ import os
 import sys
 
 from relay.cli.environment import command_environment
+from relay.processes import metrics_folder
 from relay.settings import Settings, read_settings
 
 _SUMMARY = "run the worker processes (WORKER_PROCESSES of them) in the foreground"
@@ -26,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     """Replace this process by Dramatiq's; a wrong setting is told before."""
     environment = command_environment()
     argv = dramatiq_command(read_settings(environment))
+    environment["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()
     os.execve(argv[0], argv, environment)
 
 

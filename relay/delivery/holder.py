@@ -17,6 +17,8 @@ from relay.delivery.live import Claimed
 
 HOLD_S = 5.0
 _BATCH = 100
+_PATIENCE_S = 1.0
+_LOOK_S = 0.05
 _LOG = logging.getLogger(__name__)
 
 
@@ -89,11 +91,11 @@ class LaneHolder:
 
         while not self._stopping and loop.time() < until and self._beats.may_send(generation):
             answered.clear()
-            room = min(_BATCH, self._deliverer.room_for(lane.endpoint_id))
+            room = self._deliverer.room_for(lane.endpoint_id) if in_flight else await self._wait_for_room(lane)
             if room == 0 and in_flight == 0:
                 return
             if room:
-                claimed = await self._take(lane, limit=room)
+                claimed = await self._take(lane, limit=min(_BATCH, room))
                 if not claimed:
                     return
                 in_flight += len(claimed)
@@ -102,6 +104,16 @@ class LaneHolder:
             if in_flight and not answered.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(answered.wait(), max(0.0, until - loop.time()))
+
+    async def _wait_for_room(self, lane: Lane) -> int:
+        """Wait a second for room: a lane let go at once, and due, would only go round in circles."""
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + _PATIENCE_S
+        while (room := self._deliverer.room_for(lane.endpoint_id)) == 0:
+            if self._stopping or loop.time() > patient_until:
+                break
+            await asyncio.sleep(_LOOK_S)
+        return room
 
     async def _take(self, lane: Lane, *, limit: int) -> list[Claimed]:
         keys: list[Key] = []

@@ -36,6 +36,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"idempotencyKey": "a\x00b"}, "idempotencyKey"),
     ({"subject": "a\x00b"}, "subject"),
     ({"self": 1}, "self"),
+    ({"payload": None}, "payload"),
 ]
 
 
@@ -103,6 +104,9 @@ async def test_a_malformed_body_is_400(api: Api, conn: Conn, path: str, body: by
         ('mutation { sendEvent(input: {eventType: "a.b", payload: 1, priority: "x"}) { id } }', "priority"),
         ('mutation { sendEvent(input: {eventType: "a.b", payload: 1, colour: 1}) { id } }', "colour"),
         ('mutation { sendEvent(input: {eventType: "a.b", payload: RED}) { id } }', "payload"),
+        ('mutation { sendEvent(input: {eventType: "a.b", payload: 1, deliverAt: "x"}) { id } }', "deliverAt"),
+        ('mutation { sendEvent(input: {eventType: "a.b", payload: 1, deliverAt: 5}) { id } }', "deliverAt"),
+        ("mutation { sendEvent(input: {payload: 1}) { id } }", "input"),
         ("subscription { events }", None),
         ("query A { __typename } query B { __typename }", "operationName"),
         ("fragment F on Query { __typename }", None),

@@ -84,3 +84,8 @@ def test_every_reason_has_its_word() -> None:
     assert isinstance(promised, GraphQLEnumType)
     assert set(promised.values) == {reason.name for reason in Reason}
     assert all(reason.name.lower() == reason.value for reason in Reason)
+
+
+def test_the_documented_schema_is_the_served_one() -> None:
+    documented = (Path(__file__).parents[3] / "docs" / "schema.graphql").read_text()
+    assert documented == sdl(), "write it anew: relay schema --out docs/schema.graphql"

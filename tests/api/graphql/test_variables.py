@@ -86,8 +86,15 @@ def test_an_unknown_field_is_named_by_its_path() -> None:
 
 def test_values_of_the_wrong_type_are_named_by_their_path() -> None:
     types = declared(i="Item!", n="Int!")
-    values = {"i": {"name": "a", "priority": "high", "inner": {"payload": b"1"}}}
-    assert [refusal.field for refusal in refusals(values, types)] == ["priority", "inner", "n"]
+    values = {"i": {"name": "a", "priority": "high", "inner": {"name": 5}}}
+    assert [refusal.field for refusal in refusals(values, types)] == ["priority", "inner.name", "n"]
+
+
+@pytest.mark.parametrize("inner", [b"{}", b'{"name": null}'])
+def test_a_field_that_lacks_is_named_by_its_path(inner: bytes) -> None:
+    with pytest.raises(Invalid) as refusal:
+        read(b'{"i": {"name": "a", "inner": ' + inner + b"}}", i="Item!")
+    assert refusal.value.field == "inner.name"
 
 
 def test_a_null_payload_is_no_value() -> None:

@@ -1,0 +1,67 @@
+"""Workers that stop, freeze or are asked to end: nothing is lost, and nothing is sent twice that need not be."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from relay.db import Conn
+from tests.faults.conftest import StartWorker
+from tests.running import until, until_true
+from tests.shop import Shop
+from tests.sink import Answer, Sink
+
+BUSY_SQL = "SELECT count(DISTINCT owner) > 1 FROM live WHERE owner IS NOT NULL"
+
+
+async def test_sigterm_finishes_what_is_sent_and_gives_the_rest_back(
+    shop: Shop, start_worker: StartWorker, conn: Conn
+) -> None:
+    with Sink(lambda arrival: Answer(delay_s=1.0)) as sink:
+        for n in range(10):
+            await shop.endpoint(sink.url(f"/{n}"), max_concurrency=20)
+        process = start_worker()
+        sent = await shop.send(100)
+        await until(lambda: len(sink.arrivals) > 60, 20, what="requests under way")
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - began < 8.0
+        rows = await conn.execute("SELECT count(*) FROM live WHERE owner IS NOT NULL")
+        assert await rows.fetchall() == [(0,)]
+        rows = await conn.execute("SELECT count(*) FROM workers")
+        assert await rows.fetchall() == [(0,)]
+        assert 0 < len(sink.arrivals) < 1000
+        start_worker()
+        await until(lambda: len(sink.arrivals) >= 1000, 40, what="every arrival")
+        await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live)", 10)
+    for n in range(10):
+        assert sink.events(f"/{n}") == dict.fromkeys(sent, 1)
+
+
+async def test_the_work_of_a_frozen_worker_goes_to_others_and_it_begins_again(
+    shop: Shop, start_worker: StartWorker, conn: Conn
+) -> None:
+    with Sink(lambda arrival: Answer(delay_s=0.3)) as sink:
+        for n in range(5):
+            await shop.endpoint(sink.url(f"/{n}"))
+        start_worker()
+        await until_true(conn, "SELECT EXISTS (SELECT 1 FROM leases)", 20)
+        second = start_worker()
+        await until_true(conn, "SELECT count(*) = 2 FROM workers", 20)
+        sent = await shop.send(300)
+        await until_true(conn, BUSY_SQL, 20)
+        second.signal(signal.SIGSTOP)
+        await until_true(conn, "SELECT count(*) = 1 FROM workers", 25)
+        rows = await conn.execute("SELECT no FROM workers")
+        (first,) = await rows.fetchall()
+        await until(lambda: all(set(sink.events(f"/{n}")) == set(sent) for n in range(5)), 30, what="every arrival")
+        second.signal(signal.SIGCONT)
+        await until_true(conn, "SELECT count(*) = 2 FROM workers", 10)
+        rows = await conn.execute("SELECT name, count(*) FROM workers WHERE no <> %s GROUP BY 1", first)
+        assert len(await rows.fetchall()) == 1
+        later = await shop.send(100)
+        await until_true(conn, BUSY_SQL, 10)
+        await until(lambda: all(set(later) <= set(sink.events(f"/{n}")) for n in range(5)), 20, what="later arrivals")
+        await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live)", 20)
+        rows = await conn.execute("SELECT count(*) FROM history WHERE state <> 'delivered'")
+        assert await rows.fetchall() == [(0,)]

@@ -1,0 +1,123 @@
+"""What goes wrong: each fault waits a little for a moment at which it hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+from tests.model.beats import Clock, beat_on
+from tests.model.postgres import Steps
+from tests.model.worker import consume
+from tests.model.world import Process, World
+
+WORKERS = ("w1", "w2")
+_AIMS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a run is made of. `faults` names functions of FAULTS; `most` of them happen."""
+
+    faults: tuple[str, ...]
+    most: int = 3
+    events: int = 6
+    cancels: int = 2
+    workers: int = 2
+    clocks: int = 1
+
+
+def start_worker(world: World, name: str, trouble: Trouble) -> None:
+    """Start a worker process, with a clock if it is one of the first `trouble.clocks`."""
+    process = world.start(name)
+    process.spawn(beat_on(world, process), after_s=world.blink())
+    process.spawn(consume(world, process), after_s=world.blink())
+    if name in WORKERS[: trouble.clocks]:
+        process.spawn(Clock(world, process).run(), after_s=world.blink())
+
+
+def kill(world: World, trouble: Trouble) -> Steps:
+    """kill -9 of a worker; its messages are delivered again, and a new process takes its place."""
+    yield from _aim(world)
+    process = _some_worker(world)
+    if not process.alive:
+        return
+    world.say(f"FAULT kill -9 {process.name}")
+    process.alive = False
+    world.ghost.harm(world.now)
+    world.queue += process.messages
+    yield world.random.choice((0.1, 3.0, 12.0))
+    start_worker(world, process.name, trouble)
+
+
+def stop(world: World, trouble: Trouble) -> Steps:
+    """SIGSTOP of a worker, and SIGCONT after a while."""
+    yield from _aim(world)
+    process = _some_worker(world)
+    _stop(world, process, until=world.now + world.random.choice((3.0, 9.0, 12.0, 20.0)))
+
+
+def cut_off(world: World, trouble: Trouble) -> Steps:
+    """A worker's host is unreachable for good; only one is ever cut off."""
+    yield from _aim(world)
+    process = _some_worker(world)
+    if all(one.stopped_until < inf for one in world.processes.values()):
+        _stop(world, process, until=inf)
+
+
+def crash(world: World, trouble: Trouble) -> Steps:
+    """Postgres dies and comes back without its last asynchronous commits."""
+    yield from _aim(world)
+    down_s = world.random.choice((0.2, 1.0, 3.0, 9.0))
+    lost = world.postgres.crash(down_s=down_s)
+    world.ghost.harm(world.now + down_s)
+    world.say(f"FAULT Postgres crashes for {down_s} s and forgets {lost} commits")
+
+
+def flush(world: World, trouble: Trouble) -> Steps:
+    """FLUSHALL."""
+    for _ in range(_AIMS):
+        if world.queue and world.random.random() < 0.5:
+            break
+        yield world.blink()
+    world.say(f"FAULT Redis forgets {[message[0] for message in world.queue]}")
+    world.queue.clear()
+
+
+def double(world: World, trouble: Trouble) -> Steps:
+    """Redis delivers messages twice, and more."""
+    for _ in range(_AIMS):
+        world.queue += [message for message in world.queue if world.random.random() < 0.2]
+        yield world.blink()
+
+
+def lose_reply(world: World, trouble: Trouble) -> Steps:
+    """The connection breaks after a commit and before its answer."""
+    yield from _aim(world)
+    _some_worker(world).replies_to_lose += 1
+
+
+FAULTS: dict[str, Callable[[World, Trouble], Steps]] = {
+    one.__name__: one for one in (kill, stop, cut_off, crash, flush, double, lose_reply)
+}
+
+
+def _stop(world: World, process: Process, *, until: float) -> None:
+    process.stopped_until = until
+    world.ghost.harm(until)
+    world.say(f"FAULT SIGSTOP {process.name} until {until:.3f}")
+
+
+def _aim(world: World) -> Steps:
+    """Wait until some worker has something in hand, and not always for the first such moment."""
+    for _ in range(_AIMS):
+        busy = any(one.held or one.lanes for one in world.processes.values())
+        if busy and world.random.random() < 0.3:
+            return
+        yield world.blink()
+
+
+def _some_worker(world: World) -> Process:
+    """A worker; rather one that has something in hand than one that is idle."""
+    workers = [world.processes[name] for name in WORKERS if name in world.processes]
+    return world.random.choice([one for one in workers if one.held or one.lanes] or workers)

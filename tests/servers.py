@@ -1,0 +1,97 @@
+"""Postgres and Valkey of one test's own, to be stopped, killed and started again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import psutil
+import psycopg
+
+from relay.embedded import Server, postgres_refusal, prepare_postgres, prepare_valkey, redis_refusal
+from relay.processes import spawn_options
+
+START_S = 30.0
+#: Not safe against a power cut, which no test makes; asynchronous commits are lost by a crash all the same.
+QUICK = {"fsync": "off", "full_page_writes": "off", "wal_writer_delay": "1000ms", "max_connections": "100"}
+
+
+class OwnServer:
+    """A server process that this test may do anything to."""
+
+    def __init__(self, server: Server, refusal: Callable[[], str | None]) -> None:
+        self.server, self._refusal = server, refusal
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again if need be, and wait until it answers: Postgres waits for what is left of its last life."""
+        deadline = time.monotonic() + START_S
+        self.process = self._spawn()
+        while self._refusal() is not None:
+            assert time.monotonic() < deadline, self._refusal()
+            if self.process.poll() is not None:
+                self.process = self._spawn()
+            time.sleep(0.05)
+
+    def _spawn(self) -> subprocess.Popen[Any]:
+        command = self.server.command
+        return subprocess.Popen(
+            command.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **spawn_options(command)
+        )
+
+    def signal(self, what: signal.Signals) -> None:
+        self.process.send_signal(what)
+
+    def kill(self) -> None:
+        """End it with all its children, as a crash does."""
+        if self.process.poll() is None:
+            family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+            for member in family:
+                member.kill()
+            self.process.wait(10)
+            psutil.wait_procs(family, timeout=10)
+
+
+@contextmanager
+def own_valkey() -> Iterator[OwnServer]:
+    """Run a Valkey."""
+    with _folder() as folder:
+        server = prepare_valkey(folder)
+        running = OwnServer(server, lambda: redis_refusal(server.url))
+        try:
+            yield running
+        finally:
+            running.signal(signal.SIGCONT)
+            running.kill()
+
+
+@contextmanager
+def own_postgres() -> Iterator[OwnServer]:
+    """Run a Postgres with an empty database."""
+    with _folder() as folder:
+        server = prepare_postgres(folder, options=QUICK)
+        maintenance = server.url.rpartition("/")[0] + "/postgres"
+        running = OwnServer(server, lambda: postgres_refusal(maintenance))
+        try:
+            with psycopg.connect(maintenance, autocommit=True) as conn:
+                conn.execute("CREATE DATABASE relay")
+            yield running
+        finally:
+            running.kill()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="relay-tests-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        rmtree(folder, ignore_errors=True)
