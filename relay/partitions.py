@@ -25,6 +25,7 @@ _BY_TIME = ("attempts",)
 _PATIENCE_S = 2.0
 #: How to take a partition away: attached, or pending because an earlier try was given up (FINALIZE needs no second wait).
 _DETACH = {False: sql.SQL("CONCURRENTLY"), True: sql.SQL("FINALIZE")}
+_LOCK = 7002
 _LOG = logging.getLogger(__name__)
 
 
@@ -102,14 +103,16 @@ def _make(conn: Connection[TupleRow], table: str, day: date) -> bool:
     low, high = (sql.Literal(bound) for bound in _bounds(table, day))
     try:
         with conn.transaction():
-            conn.execute("SELECT set_config('lock_timeout', '2s', true)")
+            conn.execute("SELECT set_config('lock_timeout', '2s', true), pg_advisory_xact_lock(%s)", (_LOCK,))
+            if conn.execute("SELECT to_regclass(%s)", (_name(table, day),)).fetchone() != (None,):
+                return False
             conn.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(child, parent))
             conn.execute(
                 sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
                     parent, child, low, high
                 )
             )
-    except (psycopg.errors.DuplicateTable, psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation) as cause:
+    except psycopg.errors.LockNotAvailable as cause:
         _LOG.info("partition %s not made now: %s", _name(table, day), cause)
         return False
     return True

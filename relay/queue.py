@@ -34,6 +34,7 @@ WAKE_CHANNEL = "relay:wake"
 CLOCK = "clock"
 _BELL = "relay:bell:"
 _BELL_MS = 1000
+_MUTED_MS = 5000
 NAMESPACE = "dramatiq"
 
 # KEYS: messages hash, queue list. ARGV: channel, queue, then id and data in turn. Repeating it pushes nothing twice.
@@ -98,6 +99,13 @@ class Queue:
     async def silence(self, shards: Sequence[int]) -> None:
         """Let the bells of these shards ring again; a fan-out does this before it looks."""
         await self._redis.delete(*(f"{_BELL}{shard}" for shard in shards))
+
+    async def mute(self, shards: Sequence[int]) -> None:
+        """Let the bells of these shards be silent for 5 s: a fan-out failed, and would fail again at once."""
+        pipe = self._redis.pipeline(transaction=False)
+        for shard in shards:
+            pipe.set(f"{_BELL}{shard}", "1", px=_MUTED_MS)
+        await pipe.execute()
 
     async def wake_clock(self) -> None:
         """Tell the clocks that a lane is due."""

@@ -139,9 +139,14 @@ class Worker:
         """Fan out until these shards are empty, and hand out what may be sent at once."""
         with suppress(*UNREACHABLE):
             await self.queue.silence(shards)
-        async for dispatched in self.fanout.drain(shards):
+        try:
+            async for dispatched in self.fanout.drain(shards):
+                with suppress(*UNREACHABLE):
+                    await self.queue.enqueue(hints_for(dispatched))
+        except Exception:
             with suppress(*UNREACHABLE):
-                await self.queue.enqueue(hints_for(dispatched))
+                await self.queue.mute(shards)
+            raise
 
     async def begin_stop(self) -> None:
         """Send nothing new; the grace runs from here."""

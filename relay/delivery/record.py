@@ -49,8 +49,7 @@ class Recorded:
 async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
     """Write a batch of outcomes, unique by (id, fence), in id order; return the ids of those that are dead.
 
-    Commits asynchronously unless something in it died or was cancelled: a crash of Postgres may forget that a delivery
-    was delivered, and it is then sent again, but never that it is dead.
+    Commits asynchronously unless something died or was cancelled: a crash of Postgres may forget what was delivered.
     """
     careless = all(isinstance(one.outcome, Delivered | Retry) for one in batch)
     rows = await conn.execute(
@@ -61,15 +60,14 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
                 %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[], %s::text[], %s::float4[], %s::float4[], %s::float4[],
                 %s::float4[], %s::float4[]) AS u (
                 id, fence, state, delay_s, reason, attempt_reason, url, status, error, request_headers, response_headers,
-                    body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)),
+                body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)),
         f AS (DELETE FROM live l USING u WHERE u.state <> 'waiting' AND l.id = u.id AND l.fence = u.fence
             RETURNING l.*, u.state, u.reason AS why, l.attempts + (u.attempt_reason IS NOT NULL)::int AS n),
         w AS (UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, reason = u.reason, due_at =
                 now() + make_interval(secs => u.delay_s), attempts = l.attempts + (u.attempt_reason IS NOT NULL)::int
             FROM u WHERE u.state = 'waiting' AND l.id = u.id AND l.fence = u.fence
             RETURNING l.id, u.fence, l.tenant_id, l.endpoint_id, l.lane, l.tier, l.due_at, l.attempts AS n),
-        a AS (
-            INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, error, request_headers,
+        a AS (INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, error, request_headers,
                 response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)
             SELECT d.id, n, tenant_id, endpoint_id, attempt_reason, url, status, error, request_headers,
                 response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms

@@ -124,6 +124,7 @@ END $$;
 --   waiting:    due_at set, fence null          (in its lane)
 --   dispatched: due_at null, fence set          (a message carries the fence)
 --   sending:    owner set                       (a worker holds it while it beats)
+-- Half of each page stays free: a batch claims whole pages at once, and each claim is to be a HOT update.
 CREATE TABLE live (
     id          uuid PRIMARY KEY,
     tenant_id   uuid NOT NULL,
@@ -143,7 +144,7 @@ CREATE TABLE live (
     CHECK ((due_at IS NULL) = (fence IS NOT NULL)),
     CHECK ((sent_at IS NULL) = (fence IS NULL)),
     CHECK (owner IS NULL OR fence IS NOT NULL)
-) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX live_of_event ON live (event_id);
 CREATE INDEX live_of_tenant ON live (tenant_id, id);
 CREATE INDEX live_waiting ON live (endpoint_id, lane, due_at) WHERE due_at IS NOT NULL;
