@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import falcon
@@ -18,7 +18,7 @@ from api.health import HealthResource, MetricsResource
 from api.intake import IntakeResource
 from api.playground import add_routes as add_playground
 from api.sending import Sending
-from relay.errors import Invalid, NotFound, RelayError
+from relay.errors import Invalid, NotFound
 from relay.runtime import Web
 from relay.settings import Settings, read_settings
 
@@ -57,22 +57,17 @@ def __getattr__(name: str) -> Any:
     return app
 
 
-class _Opened(Protocol):
-    async def open(self) -> None: ...
-    async def close(self) -> None: ...
-
-
 class _Lifespan:
     """Opens the process's parts before the first request and closes them after the last."""
 
-    def __init__(self, parts: _Opened) -> None:
-        self._parts = parts
+    def __init__(self, web: Web) -> None:
+        self._web = web
 
     async def process_startup(self, scope: object, event: object) -> None:
-        await self._parts.open()
+        await self._web.open()
 
     async def process_shutdown(self, scope: object, event: object) -> None:
-        await self._parts.close()
+        await self._web.close()
 
 
 class _RequestIds:
@@ -110,6 +105,6 @@ def _translated(error: Exception, req: Request) -> Exception:
         return NotFound("There is nothing at this address.")
     if isinstance(error, falcon.HTTPMethodNotAllowed):
         return MethodNotAllowed(f"This address does not take {req.method}.")
-    if isinstance(error, falcon.HTTPError) and not isinstance(error, RelayError):
+    if isinstance(error, falcon.HTTPError):
         return Invalid(error.title or "The request is not understood.")
     return error

@@ -31,11 +31,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An event that is stored, and what it was asked to be; `destination` for one URL alone."""
+    """An event that is stored, and what it was asked to be."""
 
     event: NewEvent
     accepted: Accepted
-    destination: str | None
 
 
 class Sending:
@@ -60,10 +59,10 @@ class Sending:
         events = [event for event in checked if isinstance(event, NewEvent)]
         receipts = iter(await self._web.collector.accept(events) if events else [])
         results: list[Sent | RelayError] = []
-        for request, event in zip(requests, checked, strict=True):
+        for event in checked:
             receipt = next(receipts) if isinstance(event, NewEvent) else event
             if isinstance(event, NewEvent) and isinstance(receipt, Accepted):
-                results.append(Sent(event, receipt, request.fields.get("destination")))
+                results.append(Sent(event, receipt))
             elif isinstance(receipt, RelayError):
                 results.append(receipt)
         return results

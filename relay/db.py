@@ -42,6 +42,7 @@ class Database:
     def __init__(self, settings: Settings, *, on_lost: Callable[[], None] = lambda: None) -> None:
         """`on_lost` is called whenever a statement met a lost connection: Postgres may have restarted."""
         self._on_lost = on_lost
+        self._checking: asyncio.Task[None] | None = None
         self._pool = AsyncConnectionPool[Conn](
             settings.database_url,
             min_size=2,
@@ -74,7 +75,13 @@ class Database:
         except LOST as cause:
             if not isinstance(cause, REPEATABLE + SPLITTABLE):
                 self._on_lost()
+                self._replace_dead()
             raise
+
+    def _replace_dead(self) -> None:
+        """One connection was lost, so others may be: look at those in the pool before they are lent again."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.get_running_loop().create_task(self._pool.check())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Conn]:

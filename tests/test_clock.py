@@ -1,16 +1,124 @@
-"""What the clock sees at a tick."""
+"""The clock: one leads, two do no harm, and nothing it looks after makes lanes wait."""
 
 from __future__ import annotations
 
-from relay.clock import _look
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from relay.clock import Clock
 from relay.db import Conn
-from relay.ids import Uuid7
-from relay.intake.accept import Candidate, NewEvent, store
+from relay.delivery.outcomes import Reason, Retry
+from relay.delivery.record import record
+from relay.runtime import Worker
+from relay.settings import Settings
+from tests.delivery.crew import NOWHERE, claimed, fan_out, open_crew, recorded, rows
+from tests.running import until, until_true
+from tests.shop import Shop, accepted, open_shop
 
 
-async def test_the_very_first_event_of_a_system_is_seen_to_move(conn: Conn) -> None:
-    before = (await _look(conn)).newest_n
-    ids = Uuid7()
-    await store(conn, [Candidate(ids(), NewEvent(ids(), b"{}", "order.paid"))], lock_timeout_ms=250)
-    await conn.execute("DELETE FROM outbox")
-    assert (await _look(conn)).newest_n != before
+@pytest.fixture
+async def shop(settings: Settings) -> AsyncIterator[Shop]:
+    async with open_shop(settings) as shop:
+        yield shop
+
+
+@asynccontextmanager
+async def two_crews(settings: Settings) -> AsyncIterator[tuple[Worker, Worker]]:
+    async with open_crew(settings) as first, open_crew(settings) as second:
+        yield first, second
+
+
+async def test_one_clock_leads_and_another_follows_when_its_lease_ends(settings: Settings, conn: Conn) -> None:
+    async with two_crews(settings) as (first, second):
+        assert await first.clock._lease()
+        assert not await second.clock._lease()
+        assert await first.clock._lease()
+        await rows(conn, "UPDATE leases SET until = now() - interval '1 ms' RETURNING 1")
+        assert await second.clock._lease()
+        assert not await first.clock._lease()
+
+
+async def test_two_clocks_at_once_start_each_lane_and_each_scheduled_event_once(
+    settings: Settings, shop: Shop, conn: Conn
+) -> None:
+    for _ in range(20):
+        await shop.endpoint(NOWHERE)
+    await shop.send(3)
+    await fan_out(shop, window=0)
+    scheduled = accepted(await shop.accept(*(shop.event(delay_s=3600) for _ in range(200))))
+    await rows(conn, "UPDATE scheduled SET due_at = now() RETURNING 1")
+    async with two_crews(settings) as crews:
+        for _ in range(15):
+            await asyncio.gather(*(crew.clock._tick() for crew in crews))
+        messages = await crews[0].queue.length("lane")
+    assert await rows(conn, "SELECT count(*), count(DISTINCT fence) FROM lanes WHERE fence IS NOT NULL") == [(20, 20)]
+    assert messages == 20
+    found = await rows(conn, "SELECT event_id FROM outbox")
+    assert sorted(row[0] for row in found) == [receipt.id for receipt in scheduled]  # pyright: ignore[reportArgumentType]
+    assert await rows(conn, "SELECT count(*) FROM scheduled") == [(0,)]
+
+
+async def test_a_retry_starts_its_lane_when_it_is_due_and_not_before(
+    settings: Settings, shop: Shop, conn: Conn
+) -> None:
+    await shop.endpoint(NOWHERE)
+    (one,) = await claimed(shop, conn, 1)
+    await record(conn, [recorded(one, Retry(Reason.HTTP_SERVER_ERROR, 0.4))])
+    async with open_crew(settings) as crew:
+        await crew.clock._tick()
+        assert await rows(conn, "SELECT ready_at > now(), fence FROM lanes") == [(True, None)]
+        ticking = asyncio.ensure_future(crew.clock.run())
+        await until_true(conn, "SELECT fence IS NOT NULL FROM lanes", 3)
+        assert await rows(conn, "SELECT sent_at - (SELECT due_at FROM live) < '400 ms' FROM lanes") == [(True,)]
+        ticking.cancel()
+
+
+async def test_partitions_that_take_long_hold_up_no_lane(settings: Settings, shop: Shop, conn: Conn) -> None:
+    await shop.endpoint(NOWHERE)
+    released, begun = threading.Event(), threading.Event()
+
+    def maintain() -> None:
+        begun.set()
+        released.wait(10)
+
+    async with open_crew(settings) as crew:
+        clock = Clock(crew.db, crew.queue, retention_days=30, maintain=maintain)
+        async with asyncio.timeout(5):
+            await clock._tick()
+            await until(begun.is_set, 5)
+            await shop.send(1)
+            await fan_out(shop, window=0)
+            await clock._tick()
+        assert await rows(conn, "SELECT count(*) FROM lanes WHERE fence IS NOT NULL") == [(1,)]
+        released.set()
+
+
+async def test_a_lost_message_is_sent_again_but_not_while_the_queue_is_just_long(
+    settings: Settings, shop: Shop, conn: Conn
+) -> None:
+    await shop.endpoint(NOWHERE)
+    await shop.send(3)
+    await fan_out(shop)
+    await rows(conn, "UPDATE live SET sent_at = now() - interval '6 s' RETURNING 1")
+    async with open_crew(settings) as crew:
+        await crew.clock._resend()
+        assert await crew.queue.length("deliver_normal") == 1
+        await crew.clock._resend()
+        assert await crew.queue.length("deliver_normal") == 1
+
+
+async def test_a_dead_workers_things_go_back_only_after_the_clock_itself_was_there_for_long(
+    settings: Settings, shop: Shop, conn: Conn
+) -> None:
+    await shop.endpoint(NOWHERE)
+    await claimed(shop, conn, 2, worker=77)
+    async with open_crew(settings) as crew:
+        await crew.clock._tick()
+        assert await rows(conn, "SELECT count(*) FROM live WHERE owner = 77") == [(2,)]
+        crew.clock._connected_since = asyncio.get_running_loop().time() - 11
+        await crew.clock._give_back()
+        assert await rows(conn, "SELECT count(*) FROM live WHERE owner = 77") == [(0,)]

@@ -47,7 +47,9 @@ async def test_an_event_of_a_web_process_with_a_wrong_clock_has_its_partition(se
         accepted(await shop.accept(shop.event()))
 
 
-async def test_a_clock_that_is_years_off_is_corrected_by_postgres(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_clock_that_is_years_off_is_corrected_by_postgres(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     really = time.time
     monkeypatch.setattr(time, "time", lambda: really() + 10 * 365 * 86_400)
     async with open_shop(settings) as shop:

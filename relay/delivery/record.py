@@ -67,8 +67,9 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
                 now() + make_interval(secs => u.delay_s), attempts = l.attempts + (u.attempt_reason IS NOT NULL)::int
             FROM u WHERE u.state = 'waiting' AND l.id = u.id AND l.fence = u.fence
             RETURNING l.id, u.fence, l.tenant_id, l.endpoint_id, l.lane, l.tier, l.due_at, l.attempts AS n),
-        a AS (INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, error, request_headers,
-                response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)
+        a AS (INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, error,
+                request_headers, response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms,
+                total_ms)
             SELECT d.id, n, tenant_id, endpoint_id, attempt_reason, url, status, error, request_headers,
                 response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms
             FROM (SELECT id, fence, n, tenant_id, endpoint_id FROM f

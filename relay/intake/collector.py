@@ -108,8 +108,11 @@ class Collector:
         await self._store_leaders(_fold(items))
 
     async def _store_leaders(self, leaders: list[_Item], *, lock_timeout_ms: int = _LOCK_TIMEOUT_MS) -> None:
+        may_be_stored = False
         for attempt in range(_TRIES):
             try:
+                if may_be_stored:
+                    leaders = await self._without_stored(leaders)
                 return await self._store_once(leaders, lock_timeout_ms=lock_timeout_ms)
             except REPEATABLE:
                 continue
@@ -118,8 +121,8 @@ class Collector:
             except LOST:
                 if attempt == _TRIES - 1:
                     raise
+                may_be_stored = True
                 await asyncio.sleep(0.05 * 4**attempt)
-                leaders = await self._without_stored(leaders)
 
     async def _store_once(self, leaders: list[_Item], *, lock_timeout_ms: int) -> None:
         candidates = [item.candidate for item in leaders]
@@ -149,11 +152,9 @@ class Collector:
         await self._store_leaders(leaders[middle:], lock_timeout_ms=_SPLIT_LOCK_TIMEOUT_MS)
 
     async def _without_stored(self, leaders: list[_Item]) -> list[_Item]:
-        try:
-            async with self._db.connection() as conn:
-                found = await already_stored(conn, [item.candidate.id for item in leaders])
-        except LOST:
-            return leaders
+        """After a lost connection nobody knows whether the commit was carried out: look before storing again."""
+        async with self._db.connection() as conn:
+            found = await already_stored(conn, [item.candidate.id for item in leaders])
         for item in leaders:
             if receipt := found.get(item.candidate.id):
                 _resolve(item, receipt)

@@ -36,7 +36,6 @@ async def stored(conn: Conn) -> list[bytes]:
     return [bytes(row[0]) for row in await rows.fetchall()]
 
 
-@pytest.mark.parametrize("payload", ODD)
 @pytest.mark.parametrize(
     "body",
     [
@@ -47,23 +46,22 @@ async def stored(conn: Conn) -> list[bytes]:
     ],
     ids=["input variable", "inputs variable", "payload variable", "createEvent"],
 )
-async def test_a_graphql_variable_keeps_its_bytes_and_reads_back_the_same(
-    api: Api, conn: Conn, body: bytes, payload: bytes
-) -> None:
-    answer = await api.post("/graphql", body.replace(b"%s", payload))
-    assert b'"errors"' not in answer.content
-    assert b'"payload":' + payload in answer.content
-    assert await stored(conn) == [payload]
-    again = await api.post("/graphql", {"query": "{ events { nodes { payload } } }"})
-    assert again.content == b'{"data":{"events":{"nodes":[{"payload":' + payload + b"}]}}}"
+async def test_a_graphql_variable_keeps_its_bytes_and_reads_back_the_same(api: Api, conn: Conn, body: bytes) -> None:
+    for payload in ODD:
+        answer = await api.post("/graphql", body.replace(b"%s", payload))
+        assert b'"errors"' not in answer.content
+        assert b'"payload":' + payload in answer.content
+        again = await api.post("/graphql", {"query": "{ events(first: 1) { nodes { payload } } }"})
+        assert again.content == b'{"data":{"events":{"nodes":[{"payload":' + payload + b"}]}}}"
+    assert await stored(conn) == ODD
 
 
-@pytest.mark.parametrize("payload", ODD)
-async def test_rest_keeps_the_bytes(api: Api, conn: Conn, payload: bytes) -> None:
-    one = b'{"eventType": "a.b", "payload" : ' + payload + b" }"
-    assert (await api.post("/api/v1/events", one)).status_code == 202
-    assert (await api.post("/api/v1/events/batch", b'{"events":[' + one + b"," + one + b"]}")).status_code == 200
-    assert await stored(conn) == [payload] * 3
+async def test_rest_keeps_the_bytes(api: Api, conn: Conn) -> None:
+    for payload in ODD:
+        one = b'{"eventType": "a.b", "payload" : ' + payload + b" }"
+        assert (await api.post("/api/v1/events", one)).status_code == 202
+        assert (await api.post("/api/v1/events/batch", b'{"events":[' + one + b"," + one + b"]}")).status_code == 200
+    assert await stored(conn) == [payload for payload in ODD for _ in range(3)]
 
 
 async def test_a_literal_is_compact_json_in_the_order_written(api: Api, conn: Conn) -> None:

@@ -1,4 +1,4 @@
-"""A whole Relay for the commands to talk to: `relay up` with its embedded servers, once for all tests that ask."""
+"""A whole Relay for the commands to talk to: `relay up` with its embedded servers, once per module that asks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunningRelay:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_relay() -> Iterator[RunningRelay]:
     """Relay as `make run` starts it, on ports and in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="relay-cli-"))

@@ -101,7 +101,9 @@ async def test_no_wake_up_is_lost_between_two_workers(shop: Shop, db: Database, 
         assert await outbox.shards_with_work(conn) == []
 
 
-async def test_a_shard_that_another_drains_is_not_waited_for(shop: Shop, db: Database, settings: Settings, conn: Conn) -> None:
+async def test_a_shard_that_another_drains_is_not_waited_for(
+    shop: Shop, db: Database, settings: Settings, conn: Conn
+) -> None:
     shard = shop.tenant_id.int & 15
     await shop.send(1)
     async with db.transaction() as holder:

@@ -12,48 +12,57 @@ from relay.intake.accept import Accepted
 from relay.settings import Settings
 from tests.running import until, until_true, worker
 from tests.servers import own_postgres
-from tests.shop import open_shop
+from tests.shop import Shop, open_shop
 from tests.sink import Answer, Sink
 
-CRASHES = 2
+ENDPOINTS = 2
 
 
-async def test_a_crash_of_postgres_under_load_loses_nothing(
-    settings: Settings, tmp_path: Path
-) -> None:
-    with own_postgres() as postgres, Sink(lambda arrival: Answer(delay_s=0.05)) as sink:
+async def test_a_crash_of_postgres_under_load_loses_nothing(settings: Settings, tmp_path: Path) -> None:
+    with own_postgres() as postgres, Sink(lambda arrival: Answer(delay_s=0.02)) as sink:
         migrate(postgres.server.url)
-        settings = settings.model_copy(update={"database_url": postgres.server.url, "database_max_conns": 10})
+        settings = settings.model_copy(update={"database_url": postgres.server.url})
         async with open_shop(settings) as shop:
-            for n in range(3):
+            for n in range(ENDPOINTS):
                 await shop.endpoint(sink.url(f"/{n}"))
             process = worker(settings, tmp_path / "worker.log")
-            sent: set[str] = set()
-            going = True
-
-            async def producer() -> None:
-                while going:
-                    answers = await shop.accept(*(shop.event() for _ in range(10)))
-                    sent.update(str(one.id) for one in answers if isinstance(one, Accepted))
-                    await asyncio.sleep(0.02)
-
-            producers = [asyncio.ensure_future(producer()) for _ in range(3)]
+            load = Load(shop)
             try:
-                for n in range(CRASHES):
-                    await until(lambda n=n: len(sink.arrivals) > 1000 * (n + 1), 30, what="arrivals")
-                    postgres.kill()
-                    await asyncio.to_thread(postgres.start)
-                before = len(sent)
-                await until(lambda: len(sent) > before + 100, 30, what="accepted events after the crash")
-                going = False
-                await asyncio.gather(*producers)
-                for n in range(3):
+                await until(lambda: len(sink.arrivals) > 500, 30, what="arrivals")
+                postgres.kill()
+                await asyncio.to_thread(postgres.start)
+                before = len(load.accepted)
+                await until(lambda: len(load.accepted) > before + 100, 30, what="accepted events after the crash")
+                sent = await load.stop()
+                for n in range(ENDPOINTS):
                     await until(lambda n=n: sent <= set(sink.events(f"/{n}")), 45, what="every arrival")
                 async with await psycopg.AsyncConnection.connect(postgres.server.url, autocommit=True) as conn:
                     await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live)", 30)
                     rows = await conn.execute("SELECT DISTINCT state FROM history")
                     assert await rows.fetchall() == [("delivered",)]
             finally:
-                going = False
+                await load.stop()
                 process.kill()
                 print(process.text()[-6000:])
+
+
+class Load:
+    """Two clients that go on sending until stopped."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.accepted: set[str] = set()
+        self._shop = shop
+        self._going = True
+        self._tasks = [asyncio.ensure_future(self._send()) for _ in range(2)]
+
+    async def stop(self) -> set[str]:
+        """Stop, and return the ids of what was accepted."""
+        self._going = False
+        await asyncio.gather(*self._tasks)
+        return self.accepted
+
+    async def _send(self) -> None:
+        while self._going:
+            answers = await self._shop.accept(*(self._shop.event() for _ in range(5)))
+            self.accepted.update(str(one.id) for one in answers if isinstance(one, Accepted))
+            await asyncio.sleep(0.02)

@@ -15,15 +15,15 @@ from tests.servers import OwnServer, own_valkey
 from tests.shop import Shop, open_shop
 from tests.sink import Answer, Sink
 
-HUNG_S = 5.0
-GONE_S = 5.0
+HUNG_S = 3.0
+GONE_S = 3.0
 
 
 async def test_redis_hung_gone_and_emptied_costs_no_event(settings: Settings, tmp_path: Path) -> None:
-    with own_valkey() as valkey, Sink(lambda arrival: Answer(delay_s=0.1)) as sink:
+    with own_valkey() as valkey, Sink(lambda arrival: Answer(delay_s=0.03)) as sink:
         settings = settings.model_copy(update={"redis_url": valkey.server.url})
         async with open_shop(settings) as shop:
-            for n in range(5):
+            for n in range(3):
                 await shop.endpoint(sink.url(f"/{n}"))
             process = worker(settings, tmp_path / "worker.log")
             try:
@@ -85,5 +85,5 @@ async def emptied(shop: Shop, valkey: OwnServer, sink: Sink) -> None:
         await until(lambda expected=expected: len(sink.events()) > expected, 20, what="some of 1000 arrivals")
         client.flushall()
     client.close()
-    for n in range(5):
+    for n in range(3):
         await until(lambda n=n: sent <= set(sink.events(f"/{n}")), 30, what="every arrival after FLUSHALL")

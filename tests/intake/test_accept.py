@@ -60,7 +60,9 @@ async def test_the_same_key_gives_the_first_event(shop: Shop, conn: Conn) -> Non
     assert await stored(conn) == (1, 1, 0, 1)
 
 
-@pytest.mark.parametrize("other", [{"payload": b"[]"}, {"type": "x"}, {"subject": "s"}, {"priority": 1}, {"delay_s": 1}])
+@pytest.mark.parametrize(
+    "other", [{"payload": b"[]"}, {"type": "x"}, {"subject": "s"}, {"priority": 1}, {"delay_s": 1}]
+)
 async def test_the_same_key_with_another_request_is_a_conflict(
     shop: Shop, conn: Conn, other: dict[str, object]
 ) -> None:
@@ -111,7 +113,9 @@ async def test_a_key_lasts_24_hours_and_is_swept_then(shop: Shop, conn: Conn) ->
     assert await stored(conn) == (2, 2, 0, 1)
 
 
-async def test_100_requests_with_one_key_on_two_web_processes_are_one_event(shop: Shop, settings: Settings, conn: Conn) -> None:
+async def test_100_requests_with_one_key_on_two_web_processes_are_one_event(
+    shop: Shop, settings: Settings, conn: Conn
+) -> None:
     async with open_shop(settings) as second:
         calls = [(shop, second)[n % 2].accept(shop.event(idempotency_key="k")) for n in range(100)]
         receipts = [accepted(one)[0] for one in await asyncio.gather(*calls)]
@@ -120,10 +124,14 @@ async def test_100_requests_with_one_key_on_two_web_processes_are_one_event(shop
     assert await stored(conn) == (1, 1, 0, 1)
 
 
-async def test_32_clients_with_overlapping_key_batches_meet_no_error(shop: Shop, settings: Settings, conn: Conn) -> None:
+async def test_32_clients_with_overlapping_key_batches_meet_no_error(
+    shop: Shop, settings: Settings, conn: Conn
+) -> None:
     async with open_shop(settings) as second:
         calls = [
-            (shop, second)[n % 2].accept(*(shop.event(idempotency_key=f"k{(n * 7 + k * (-1) ** n) % 60}") for k in range(40)))
+            (shop, second)[n % 2].accept(
+                *(shop.event(idempotency_key=f"k{(n * 7 + k * (-1) ** n) % 60}") for k in range(40))
+            )
             for n in range(32)
             for _ in range(3)
         ]

@@ -36,7 +36,7 @@ async def test_many_requests_share_a_commit(shop: Shop, conn: Conn) -> None:
 
 
 async def test_clients_that_went_away_leave_nobody_hanging(shop: Shop, conn: Conn) -> None:
-    requests = [asyncio.ensure_future(shop.accept(shop.event(b"%d" % n, idempotency_key=f"k{n // 2}"))) for n in range(100)]
+    requests = [asyncio.ensure_future(shop.accept(shop.event(idempotency_key=f"k{n // 2}"))) for n in range(100)]
     requests += [asyncio.ensure_future(shop.accept(*(shop.event(b"x") for _ in range(700)))) for _ in range(4)]
     await asyncio.sleep(0)
     gone = requests[::2]
@@ -45,10 +45,9 @@ async def test_clients_that_went_away_leave_nobody_hanging(shop: Shop, conn: Con
     async with asyncio.timeout(10):
         answers = await asyncio.gather(*requests, return_exceptions=True)
     assert all(isinstance(one, asyncio.CancelledError) for one in answers[::2])
-    assert all(isinstance(one, list) for one in answers[1::2])
-    for receipt in accepted(answers[-1]):  # pyright: ignore[reportArgumentType]
-        assert receipt.created_at
-    assert all(isinstance(one[0], (Accepted, Exception)) for one in answers[1:100:2])  # pyright: ignore[reportIndexIssue]
+    for one in answers[1::2]:
+        assert isinstance(one, list)
+        accepted(one)
 
 
 async def test_two_lists_at_once_keep_their_orders(shop: Shop, conn: Conn) -> None:

@@ -85,9 +85,11 @@ def flush(world: World, trouble: Trouble) -> Steps:
 
 
 def double(world: World, trouble: Trouble) -> Steps:
-    """Redis delivers messages twice, and more."""
+    """Redis delivers some messages twice."""
     for _ in range(_AIMS):
-        world.queue += [message for message in world.queue if world.random.random() < 0.2]
+        if world.queue:
+            world.queue += [message for message in world.queue[:10] if world.random.random() < 0.3]
+            yield 20 * world.blink()
         yield world.blink()
 
 
@@ -103,7 +105,7 @@ FAULTS: dict[str, Callable[[World, Trouble], Steps]] = {
 
 
 def _stop(world: World, process: Process, *, until: float) -> None:
-    process.stopped_until = until
+    process.stopped_until = max(until, process.stopped_until)
     world.ghost.harm(until)
     world.say(f"FAULT SIGSTOP {process.name} until {until:.3f}")
 

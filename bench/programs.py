@@ -1,0 +1,95 @@
+"""The receiver and the generator as child processes of the benchmark; they end when it does, however it does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import urllib3
+
+from bench.generator import Plan
+from bench.records import Arrivals, Sent, unpack_arrivals, unpack_sent
+from relay.processes import Command, spawn_options
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class ProgramFailed(Exception):
+    """A part of the benchmark itself did not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A running receiver, asked over HTTP."""
+
+    port: int
+    pid: int
+    _http: urllib3.PoolManager
+
+    def url(self, endpoint: int) -> str:
+        """Where this endpoint's deliveries go."""
+        return f"http://127.0.0.1:{self.port}/e/{endpoint}"
+
+    def count(self) -> int:
+        """How many requests have come in so far."""
+        return int(self._page("count"))
+
+    def arrivals(self) -> Arrivals:
+        """All that came in."""
+        return unpack_arrivals(self._page("records"))
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that it has used."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
+
+    def _page(self, name: str) -> bytes:
+        return self._http.request("GET", f"http://127.0.0.1:{self.port}/{name}").data
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What a run of the generator came to."""
+
+    sent: Sent
+    cpu_s: float
+    #: Requests by HTTP status, or by what there was instead of one.
+    statuses: dict[str, int]
+
+
+@contextlib.contextmanager
+def receiving(*, swallow: int = 0) -> Iterator[Receiver]:
+    """Lend a receiver that is ready."""
+    command = _command("receiver", "--swallow", str(swallow))
+    with subprocess.Popen(command.argv, stdout=subprocess.PIPE, text=True, **spawn_options(command)) as process:
+        assert process.stdout is not None
+        try:
+            port = process.stdout.readline()
+            if not port:
+                raise ProgramFailed("The receiver did not start; what it wrote stands above.")
+            yield Receiver(int(port), process.pid, urllib3.PoolManager(retries=False, timeout=30.0))
+        finally:
+            process.terminate()
+
+
+def generated(plan: Plan) -> Generated:
+    """Run the generator to its end."""
+    command = _command("generator")
+    given = json.dumps(asdict(plan)).encode()
+    done = subprocess.run(command.argv, input=given, stdout=subprocess.PIPE, check=False, **spawn_options(command))
+    if done.returncode != 0:
+        raise ProgramFailed("The generator failed; what it wrote stands above.")
+    head, _, records = done.stdout.partition(b"\n")
+    return Generated(unpack_sent(records), **json.loads(head))
+
+
+def _command(module: str, *arguments: str) -> Command:
+    argv = (sys.executable, "-m", f"bench.{module}", *arguments)
+    return Command(module, argv, CHECKOUT, os.environ)
