@@ -9,14 +9,14 @@ run: setup  ## start everything on this machine (Ctrl-C stops it)
 	@$(BIN)/relay up --end-with-parent
 
 test: setup-dev  ## the tests that need only Python and its packages
-	@$(BIN)/python -m pytest -q -m "not system"
+	@$(BIN)/python -m pytest -q -n 3 -m "not system"
 	@echo "Left out: $$($(SYSTEM_TESTS)) tests marked 'system' (make check runs them; .ci/run installs what they need)."
 
 check: setup-dev  ## what CI runs: lint, format, types, every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 3
 
 bench: setup-dev  ## measure (ARGS="single fanout10 latency-idle")
 	@$(BIN)/python -m bench $(ARGS)

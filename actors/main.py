@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from actors.process import Loop, Process
 from relay.broker import worker_broker
 from relay.delivery.lanes import Lane
 from relay.delivery.live import Dispatched
+from relay.processes import PAGES_LISTENER
 from relay.queue import QUEUES
 from relay.settings import SettingsError, read_settings
 
@@ -20,7 +22,7 @@ try:
 except SettingsError as error:
     sys.exit(f"{error}")
 
-process = Process(_settings)
+process = Process(_settings, pages_listener=os.environ.get(PAGES_LISTENER))
 broker = worker_broker(
     _settings.redis_url,
     pool_size=_settings.redis_pool_size,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import socket
 from contextlib import suppress
 
@@ -12,28 +11,18 @@ from relay import metrics
 from relay.runtime import Worker, health
 
 _HEAD_S = 5.0
-_LOG = logging.getLogger(__name__)
 
 
 class Pages:
-    """A listener shared by all processes of a worker: the kernel gives each connection to one of them."""
+    """Answers on the listener that `relay worker` opened: the kernel gives each connection to one of its processes."""
 
     def __init__(self, relay: Worker) -> None:
         self._relay = relay
         self._server: asyncio.Server | None = None
 
-    async def open(self) -> None:
-        """Listen, unless METRICS_PORT is 0; a port that is taken is a warning, not a stop."""
-        settings = self._relay.settings
-        if settings.metrics_port == 0:
-            return
-        try:
-            listener = socket.create_server((settings.host, settings.metrics_port), reuse_port=True)
-            self._server = await asyncio.start_server(self._answer, sock=listener)
-        except OSError as cause:
-            _LOG.warning(
-                "no health and metrics pages: METRICS_PORT %d cannot be used (%s)", settings.metrics_port, cause
-            )
+    async def open(self, listener: socket.socket) -> None:
+        """Answer from now on."""
+        self._server = await asyncio.start_server(self._answer, sock=listener)
 
     async def close(self) -> None:
         """Stop to listen."""
@@ -51,7 +40,7 @@ class Pages:
 
     async def _page(self, path: str) -> tuple[str, str, bytes]:
         if path == "/health/live":
-            return "200 OK", "application/json", b'{"status":"ok"}'
+            return "200 OK", "application/json", b'{"status":"live"}'
         if path == "/health/ready":
             state = await health(self._relay.db, self._relay.queue)
             ready = state["postgres"] == "up" and state["schema"] == "current"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+import socket
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -42,8 +43,10 @@ class Loop(AsyncIO):
 class Process(Middleware):
     """Builds Relay's worker on the loop before the first message, and ends it after the last."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, pages_listener: str | None) -> None:
+        """`pages_listener` is the descriptor of METRICS_PORT; None: no pages."""
         self._settings = settings
+        self._pages_listener = pages_listener
         self._relay: Worker | None = None
         self._pages: Pages | None = None
 
@@ -70,7 +73,8 @@ class Process(Middleware):
     async def _start(self) -> None:
         self._relay = Worker(self._settings)
         self._pages = Pages(self._relay)
-        await self._pages.open()
+        if self._pages_listener is not None:
+            await self._pages.open(socket.socket(fileno=int(self._pages_listener)))
         await self._relay.start()
 
     def before_worker_shutdown(self, broker: Broker, worker: DramatiqWorker) -> None:

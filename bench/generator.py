@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from time import monotonic, monotonic_ns, process_time_ns
+from typing import cast
 
 import httptools
 import uvloop
@@ -21,6 +22,7 @@ from bench.records import Sent, pack
 
 _ANSWER_TIMEOUT_NS = 60 * 10**9
 _LOOK_EVERY_S = 5.0
+_CONNECT_FOR_S = 15.0
 _BACK_OFF_S = 0.05
 
 
@@ -118,8 +120,7 @@ class Client(asyncio.Protocol):
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are no subclass of it
         self._parser = httptools.HttpResponseParser(self)
         self._next()
 
@@ -173,13 +174,17 @@ async def generate(load: Load) -> None:
 
 async def _send(load: Load) -> None:
     loop = asyncio.get_running_loop()
+    connected_at = monotonic()
     while not load.over:
         try:
             _, client = await loop.create_connection(lambda: Client(load), load.plan.host, load.plan.port)
         except OSError:
+            if monotonic() - connected_at > _CONNECT_FOR_S:
+                raise
             load.statuses["no connection"] += 1
             await asyncio.sleep(_BACK_OFF_S)
             continue
+        connected_at = monotonic()
         while not client.ended.done():
             await asyncio.wait((client.ended,), timeout=_LOOK_EVERY_S)
             client.hang_up_if_silent()

@@ -10,6 +10,7 @@ import asyncio
 import re
 import sys
 from time import monotonic_ns
+from typing import cast
 
 import httptools
 import uvloop
@@ -59,8 +60,7 @@ class Connection(asyncio.Protocol):
         self._url = self._body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are no subclass of it
         self._parser = httptools.HttpRequestParser(self)
 
     def data_received(self, data: bytes) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+#: In the environment of a worker: the descriptor of the open METRICS_PORT that its processes inherit.
+PAGES_LISTENER = "RELAY_PAGES_LISTENER"
 _METRICS_PREFIX = "relay-metrics-"
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 
 @dataclass
@@ -40,14 +41,14 @@ class Answer:
 class Sink:
     """Collects arrivals; `answer` decides what each gets."""
 
-    def __init__(self, answer: Callable[[Arrival], Answer] = lambda arrival: Answer()) -> None:
+    def __init__(self, answer: Callable[[Arrival], Answer] = lambda _: Answer()) -> None:
         self.answer = answer
         self.arrivals: list[Arrival] = []
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Sink:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait(5)
         return self

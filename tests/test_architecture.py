@@ -34,7 +34,7 @@ KEPT: dict[str, tuple[str, ...]] = {
     "pycurl": ("relay.delivery",),
 }
 # Entry points read the environment; whoever else needs a setting is given it.
-MAY_READ_ENVIRONMENT = ("relay.settings", "relay.up", "relay.cli")
+MAY_READ_ENVIRONMENT = ("relay.settings", "relay.up", "relay.cli", "actors.main")
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "service", "misc"}
 LONGEST_MODULE = 300
 LONGEST_FUNCTION = 40

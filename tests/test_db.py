@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -81,17 +82,19 @@ async def test_a_transaction_that_stands_idle_is_ended_by_postgres_and_the_limit
 async def test_an_error_inside_a_transaction_leaves_nothing_of_it(settings: Settings) -> None:
     db = Database(settings)
     await db.open()
-    with pytest.raises(ZeroDivisionError):
-        async with db.transaction() as conn:
-            await conn.execute("INSERT INTO counted VALUES ('x', now())")
-            raise ZeroDivisionError
-    with pytest.raises(psycopg.errors.UniqueViolation):
-        async with db.transaction() as conn:
-            for _ in range(2):
-                await conn.execute("INSERT INTO counted VALUES ('x', now())")
+    for times, error in ((1, ZeroDivisionError), (2, psycopg.errors.UniqueViolation)):
+        with pytest.raises(error):
+            await _count_and_fail(db, times=times)
     async with db.connection() as conn:
         assert await rows(conn, "SELECT * FROM counted") == []
     await db.close()
+
+
+async def _count_and_fail(db: Database, *, times: int) -> None:
+    async with db.transaction() as conn:
+        for _ in range(times):
+            await conn.execute("INSERT INTO counted VALUES ('x', now())")
+        raise ZeroDivisionError
 
 
 async def test_a_database_that_commits_asynchronously_by_default_is_refused(settings: Settings, conn: Conn) -> None:
@@ -111,13 +114,17 @@ async def test_only_a_lost_connection_makes_claims_doubtful(settings: Settings, 
     lost: list[str] = []
     db = Database(settings, on_lost=lambda: lost.append("lost"))
     await db.open()
-    with pytest.raises(psycopg.errors.LockNotAvailable):
-        async with conn.transaction(), db.connection() as own:
-            await conn.execute("LOCK TABLE counted")
-            await own.execute("BEGIN; SET LOCAL lock_timeout = '10ms'; SELECT 1 FROM counted")
+    async with conn.transaction():
+        await conn.execute("LOCK TABLE counted")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            await _execute(db, "BEGIN; SET LOCAL lock_timeout = '10ms'; SELECT 1 FROM counted")
     assert lost == []
     with pytest.raises(psycopg.OperationalError):
-        async with db.connection() as own:
-            await own.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        await _execute(db, "SELECT pg_terminate_backend(pg_backend_pid())")
     assert lost == ["lost"]
     await db.close()
+
+
+async def _execute(db: Database, statement: LiteralString) -> None:
+    async with db.connection() as conn:
+        await conn.execute(statement)

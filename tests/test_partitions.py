@@ -62,7 +62,7 @@ def test_nobody_waits_while_partitions_are_made_beside_an_open_reader(database_u
     later = TODAY + timedelta(days=8)
     with connect(database_url) as conn, psycopg.connect(database_url) as reader, connect(database_url) as intake:
         for table in ("events", "history", "attempts", "fanouts"):
-            reader.execute(f"SELECT count(*) FROM {table}")  # pyright: ignore[reportArgumentType,reportCallIssue]
+            reader.execute(f"SELECT count(*) FROM {table}")
         began = time.monotonic()
         maker = threading.Thread(target=partitions.ensure, args=(conn,), kwargs={"now": later})
         maker.start()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 
 from relay.cli.environment import command_environment
-from relay.processes import metrics_folder
+from relay.processes import PAGES_LISTENER, metrics_folder
 from relay.settings import Settings, read_settings
 
 _SUMMARY = "run the worker processes (WORKER_PROCESSES of them) in the foreground"
@@ -26,9 +27,29 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     """Replace this process by Dramatiq's; a wrong setting is told before."""
     environment = command_environment()
-    argv = dramatiq_command(read_settings(environment))
+    settings = read_settings(environment)
+    argv = dramatiq_command(settings)
     environment["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()
+    listener = _listen(settings)
+    if listener is not None:
+        environment[PAGES_LISTENER] = str(listener.fileno())
     os.execve(argv[0], argv, environment)
+
+
+def _listen(settings: Settings) -> socket.socket | None:
+    """Open METRICS_PORT for the processes to come, which inherit it; a port that is taken is a warning, not a stop."""
+    if settings.metrics_port == 0:
+        return None
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.metrics_port), family=family)
+    except OSError as cause:
+        sys.stderr.write(
+            f"No health and metrics pages: METRICS_PORT {settings.metrics_port} cannot be used ({cause.strerror}).\n"
+        )
+        return None
+    listener.set_inheritable(True)
+    return listener
 
 
 def dramatiq_command(settings: Settings) -> list[str]:

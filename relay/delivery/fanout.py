@@ -143,8 +143,8 @@ class FanOut:
         versions = {entry.tenant_id: entry.config_version for entry in entries}
         stale = [id for id, version in versions.items() if self._version(id) != version]
         if stale:
-            for id, (version, entries) in (await endpoints.subscriptions(conn, stale)).items():
-                self._matchers[id] = (version, Matcher(entries))
+            for id, (version, subscribers) in (await endpoints.subscriptions(conn, stale)).items():
+                self._matchers[id] = (version, Matcher(subscribers))
 
 
 def _shortened(head: Head, done: int) -> Head:

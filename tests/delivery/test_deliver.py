@@ -36,7 +36,7 @@ async def shop(settings: Settings) -> AsyncIterator[Shop]:
 
 
 async def test_a_message_that_comes_many_times_at_once_sends_once(crew: Worker, shop: Shop, conn: Conn) -> None:
-    with Sink(lambda arrival: Answer(delay_s=0.02)) as sink:
+    with Sink(lambda _: Answer(delay_s=0.02)) as sink:
         for n in range(10):
             await shop.endpoint(sink.url(f"/{n}"))
         sent = await shop.send(2)
@@ -142,7 +142,7 @@ async def test_what_was_claimed_before_a_doubt_is_not_sent(crew: Worker, shop: S
 
 
 async def test_over_the_width_of_an_endpoint_goes_back_into_its_lane(crew: Worker, shop: Shop, conn: Conn) -> None:
-    with Sink(lambda arrival: Answer(delay_s=0.5)) as sink:
+    with Sink(lambda _: Answer(delay_s=0.5)) as sink:
         await shop.endpoint(sink.url())
         await shop.send(50)
         await crew.deliverer.deliver(await fan_out(shop))
@@ -153,7 +153,7 @@ async def test_over_the_width_of_an_endpoint_goes_back_into_its_lane(crew: Worke
 
 
 async def test_a_stopping_worker_waits_for_no_room_and_gives_back(settings: Settings, shop: Shop, conn: Conn) -> None:
-    with Sink(lambda arrival: Answer(delay_s=0.3)) as sink:
+    with Sink(lambda _: Answer(delay_s=0.3)) as sink:
         await shop.endpoint(sink.url())
         async with open_crew(settings.model_copy(update={"worker_concurrency": 4})) as crew:
             await shop.send(4)

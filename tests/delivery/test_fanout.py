@@ -30,7 +30,7 @@ async def shop(settings: Settings) -> AsyncIterator[Shop]:
 
 @pytest.fixture
 async def db(settings: Settings) -> AsyncIterator[Database]:
-    database = Database(settings)
+    database = Database(settings.model_copy(update={"database_max_conns": 10}))
     await database.open()
     yield database
     await database.close()
@@ -90,14 +90,18 @@ async def test_a_deleted_endpoint_gets_no_later_event(shop: Shop, db: Database, 
 
 async def test_no_wake_up_is_lost_between_two_workers(shop: Shop, db: Database, conn: Conn) -> None:
     """Who finds a shard taken leaves at once, so whoever has it must look again after its commit."""
-    fans = [FanOut(db, ids=Uuid7()) for _ in range(2)]
+    first, *others = [FanOut(db, ids=Uuid7()) for _ in range(4)]
 
-    async def accept_and_ring() -> None:
+    async def drain_until(done: asyncio.Event, fan: FanOut) -> None:
+        while not done.is_set():
+            await drain(fan)
+
+    for _ in range(150):
+        done = asyncio.Event()
+        busy = [asyncio.ensure_future(drain_until(done, fan)) for fan in others]
         await shop.send(1)
-        await drain(fans[1])
-
-    for _ in range(60):
-        await asyncio.gather(drain(fans[0]), accept_and_ring())
+        done.set()
+        await asyncio.gather(drain(first), *busy)
         assert await outbox.shards_with_work(conn) == []
 
 

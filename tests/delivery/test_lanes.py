@@ -12,11 +12,12 @@ import pytest
 from relay.db import REPEATABLE, Conn, Database
 from relay.delivery import lanes
 from relay.delivery.lanes import Lane
-from relay.delivery.live import put_back
+from relay.delivery.live import Planned, insert, put_back
 from relay.delivery.outcomes import Delivered, Reason, Retry
 from relay.delivery.record import record
 from relay.settings import Settings
 from tests.delivery.crew import NOWHERE, fan_out, handed_out, recorded, rows
+from tests.running import until_true
 from tests.shop import Shop, open_shop
 
 ME, OTHER = 1, 2
@@ -128,11 +129,32 @@ async def test_every_client_has_its_turn(shop: Shop, conn: Conn) -> None:
     assert [one[2] for one in first + second] == tenants
 
 
+async def test_work_that_is_committed_while_a_lane_is_let_go_keeps_it_awake(shop: Shop, conn: Conn) -> None:
+    """The release waits for whoever rings, and must then see what came: in one statement it would not."""
+    lane = await waiting(shop, conn, 1)
+    await lanes.hold(conn, lane, worker=ME)
+    await rows(conn, "DELETE FROM live RETURNING 1")
+    ids = shop.web.ids
+    late = Planned(ids(), shop.tenant_id, ids(), lane.endpoint_id, 1, 1)
+
+    async def let_go() -> None:
+        async with shop.web.db.transaction() as own:
+            assert await lanes.lock_to_release(own, lane, worker=ME)
+            await lanes.release(own, lane)
+
+    async with shop.web.db.transaction() as own:
+        assert await insert(own, [late], window=0) == []
+        releasing = asyncio.ensure_future(let_go())
+        await until_true(conn, "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)", 5)
+    await releasing
+    assert await rows(conn, "SELECT ready_at = (SELECT due_at FROM live), fence FROM lanes") == [(True, None)]
+
+
 async def test_no_lane_falls_asleep_with_work_in_it(shop: Shop, conn: Conn) -> None:
     """Fan-out, records, returns and releases meet in every order; a lane must be rung or held while it has work."""
     for _ in range(3):
         await shop.endpoint(NOWHERE)
-    db, chance = shop.web.db, random.Random(7)  # noqa: S311
+    db, chance = shop.web.db, random.Random(7)
     end = asyncio.get_running_loop().time() + 3.0
 
     async def producer() -> None:

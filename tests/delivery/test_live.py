@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -58,7 +59,7 @@ async def test_a_fence_is_no_counter_and_comes_once(shop: Shop) -> None:
         fences += [one.fence for one in await fan_out(shop)]
     assert len(set(fences)) == 400
     assert all(0 <= fence < 1 << 62 for fence in fences)
-    steps = [b - a for a, b in zip(fences, fences[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(fences)]
     assert 100 < sum(step > 0 for step in steps) < 300
     assert min(map(abs, steps)) > 1 << 32
 

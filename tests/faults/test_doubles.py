@@ -41,7 +41,7 @@ async def lane_hints(db: Database) -> list[Hint]:
 async def test_every_message_three_times_to_two_workers_sends_nothing_twice(
     shop: Shop, settings: Settings, start_worker: StartWorker
 ) -> None:
-    with Sink(lambda arrival: Answer(delay_s=0.05)) as sink:
+    with Sink(lambda _: Answer(delay_s=0.05)) as sink:
         for n in range(5):
             await shop.endpoint(sink.url(f"/{n}"))
         db, queue = shop.web.db, shop.web.queue

@@ -19,7 +19,7 @@ ENDPOINTS = 2
 
 
 async def test_a_crash_of_postgres_under_load_loses_nothing(settings: Settings, tmp_path: Path) -> None:
-    with own_postgres() as postgres, Sink(lambda arrival: Answer(delay_s=0.02)) as sink:
+    with own_postgres() as postgres, Sink(lambda _: Answer(delay_s=0.02)) as sink:
         migrate(postgres.server.url)
         settings = settings.model_copy(update={"database_url": postgres.server.url})
         async with open_shop(settings) as shop:

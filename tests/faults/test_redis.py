@@ -20,7 +20,7 @@ GONE_S = 3.0
 
 
 async def test_redis_hung_gone_and_emptied_costs_no_event(settings: Settings, tmp_path: Path) -> None:
-    with own_valkey() as valkey, Sink(lambda arrival: Answer(delay_s=0.03)) as sink:
+    with own_valkey() as valkey, Sink(lambda _: Answer(delay_s=0.03)) as sink:
         settings = settings.model_copy(update={"redis_url": valkey.server.url})
         async with open_shop(settings) as shop:
             for n in range(3):

@@ -17,7 +17,7 @@ BUSY_SQL = "SELECT count(DISTINCT owner) > 1 FROM live WHERE owner IS NOT NULL"
 async def test_sigterm_finishes_what_is_sent_and_gives_the_rest_back(
     shop: Shop, start_worker: StartWorker, conn: Conn
 ) -> None:
-    with Sink(lambda arrival: Answer(delay_s=1.0)) as sink:
+    with Sink(lambda _: Answer(delay_s=1.0)) as sink:
         for n in range(10):
             await shop.endpoint(sink.url(f"/{n}"), max_concurrency=20)
         process = start_worker()
@@ -41,7 +41,7 @@ async def test_sigterm_finishes_what_is_sent_and_gives_the_rest_back(
 async def test_the_work_of_a_frozen_worker_goes_to_others_and_it_begins_again(
     shop: Shop, start_worker: StartWorker, conn: Conn
 ) -> None:
-    with Sink(lambda arrival: Answer(delay_s=0.3)) as sink:
+    with Sink(lambda _: Answer(delay_s=0.3)) as sink:
         for n in range(5):
             await shop.endpoint(sink.url(f"/{n}"))
         start_worker()

@@ -68,7 +68,7 @@ async def test_without_a_bell_the_clock_finds_the_work(shop: Shop, start_worker:
         (first,) = await shop.send(1)
         await until(lambda: first in sink.events(), 20, what="the first arrival")
         web = shop.web
-        for ring in (lambda shards: None, web.doorbell.ring):
+        for ring in (lambda _: None, web.doorbell.ring):
             web.collector = Collector(web.db, ids=web.ids, ring=ring)
             await web.queue.ring(list(outbox.SHARDS))
             await web.queue._redis.delete("dramatiq:fanout", "dramatiq:fanout.msgs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +13,7 @@ from psycopg import AsyncConnection
 from relay.db import Conn
 from relay.errors import Conflict, Invalid, RelayError, Unavailable
 from relay.intake import accept
-from relay.intake.accept import Accepted
+from relay.intake.accept import Accepted, Candidate
 from relay.settings import Settings
 from tests.shop import Shop, accepted, open_shop
 
@@ -139,6 +140,20 @@ async def test_32_clients_with_overlapping_key_batches_meet_no_error(
     assert len(receipts) == 32 * 3 * 40
     assert len({receipt.id for receipt in receipts}) == 60
     assert await stored(conn) == (60, 60, 0, 60)
+
+
+async def test_two_statements_with_the_same_keys_in_other_order_do_not_meet(shop: Shop, conn: Conn) -> None:
+    async def store(names: list[str]) -> int:
+        events = [shop.event(idempotency_key=name) for name in names]
+        candidates = [Candidate(shop.web.ids(), event, event.request_hash()) for event in events]
+        async with shop.web.db.connection() as own:
+            return len((await accept.store(own, candidates, lock_timeout_ms=5000)).receipts)
+
+    for n in range(6):
+        names = [f"{n}-{k}" for k in range(400)]
+        orders = (names, names[::-1], random.sample(names, 400), random.sample(names, 400))
+        assert sum(await asyncio.gather(*(store(order) for order in orders))) == 400
+    assert await stored(conn) == (2400, 2400, 0, 2400)
 
 
 BAD = {

@@ -79,7 +79,7 @@ async def test_a_late_commit_is_not_passed_over_although_its_transaction_is_the_
 
 
 async def test_the_hint_moves_on_once_nothing_smaller_can_commit(conn: Conn) -> None:
-    hints = Hints()
+    hints, n = Hints(), 0
     for _ in range(4):
         n = await add(conn)
         await drain(conn, hints)
@@ -124,7 +124,7 @@ def test_no_interleaving_of_commits_and_drains_passes_over_a_number(steps: list[
         elif what == "drain":
             found = sorted(n for n in visible if n >= hints.of([SHARD])[0])
             xmin = min([p.xid for p in running if p.xid <= completed], default=completed + 1)
-            entries = [Entry(SHARD, n, TENANT, TENANT) for n in found]
+            entries = [Entry(SHARD, n, TENANT, TENANT, 1) for n in found]
             hints.learn([SHARD], Head(entries, xmin=xmin, ceiling=next_xid, cut=False))
             visible -= set(found)
             if found:

@@ -1,0 +1,50 @@
+"""CPU time of a running system by process group, from the operating system's own books.
+
+A group is one child of `relay up` with all that comes from it. What a process used stays counted after its end: its
+parent's books hold it as soon as the parent has waited for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+SUPERVISOR = "relay up"
+GROUPS = ("web", "worker", "postgres", "valkey", SUPERVISOR)
+_NAMES = {"postgres": "postgres", "valkey-server": "valkey", "gunicorn": "web", "dramatiq": "worker"}
+
+
+def used(pid: int) -> dict[str, float]:
+    """Seconds of CPU that each group below this `relay up` has used since its start."""
+    supervisor = psutil.Process(pid)
+    times = supervisor.cpu_times()
+    seconds = {SUPERVISOR: times.user + times.system}
+    for child in supervisor.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            name = _group(child)
+            seconds[name] = seconds.get(name, 0.0) + used_by_tree(child)
+    return seconds
+
+
+def used_by_tree(root: psutil.Process) -> float:
+    """Seconds of CPU that a process, its descendants and those of them that are gone have used."""
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of CPU by group between two readings."""
+    return {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
+
+
+def _group(process: psutil.Process) -> str:
+    """The group's name, told by what stands in its command line."""
+    words = {Path(word).name for word in process.cmdline()}
+    return next((name for word, name in _NAMES.items() if word in words), process.name())

@@ -1,0 +1,105 @@
+"""The scenarios: which traffic each sends and which budgets (docs/architecture.md) it is held against."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+from bench.load import Bench, Run, Sizes, Traffic
+from bench.programs import Receiver
+from relay.cli import own_endpoint
+from relay.cli.client import Client
+
+_BATCH = 100
+_THREADS = 4
+_ONE_TYPE = "bench.single"
+_OWN_COST = (("generator_us_per_event", 30.0), ("receiver_us_per_delivery", 30.0))
+_PARTS = (("web", 250.0), ("worker", 250.0), ("postgres", 200.0), ("valkey", 40.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One block of the report: a run, the limits of its figures, and what the system used while it had nothing to do."""
+
+    name: str
+    run: Run
+    at_most: Sequence[tuple[str, float]] = ()
+    at_least: Sequence[tuple[str, float]] = ()
+    idle_cpu_s: dict[str, float] = field(default_factory=dict[str, float])
+
+
+def single(bench: Bench) -> list[Measured]:
+    """One endpoint gets everything: sent one by one, then in lists of 100."""
+    budgets = (*_cpu_budgets(800), *_OWN_COST)
+    one = bench.warmed_run(_one_endpoint(bench.sizes))
+    lists = bench.warmed_run(_one_endpoint(bench.sizes, batch=_BATCH))
+    return [
+        Measured("single: REST, one by one", one, at_most=budgets),
+        Measured(
+            f"single: REST, lists of {_BATCH}", lists, at_most=budgets, at_least=(("events_accepted_per_s", 3_000),)
+        ),
+    ]
+
+
+def fanout10(bench: Bench) -> list[Measured]:
+    """Each event matches ten of a thousand endpoints."""
+    sizes = bench.sizes
+    traffic = Traffic(
+        types=[_type(index) for index in range(sizes.types)],
+        fan_out=sizes.endpoints_per_type,
+        endpoints_of=lambda n: range(n % sizes.types, sizes.subscribed, sizes.types),
+    )
+    run = bench.warmed_run(traffic)
+    budgets = (("cpu_us_per_delivery.total", 400.0), *_OWN_COST)
+    name = f"fanout10: REST, {sizes.subscribed} endpoints, {sizes.endpoints_per_type} per event"
+    return [Measured(name, run, at_most=budgets)]
+
+
+def latency_idle(bench: Bench) -> list[Measured]:
+    """Single events at random moments of an otherwise idle system, and what that system uses when none come."""
+    run = bench.run(_one_endpoint(bench.sizes), count=bench.sizes.idle_events, gap_s=bench.sizes.idle_gap_s)
+    budgets = (
+        ("accept_to_receive_ms.p50", 25.0),
+        ("accept_to_receive_ms.p99", 100.0),
+        ("accept_to_receive_ms.max", 250.0),
+        ("idle_cpu_percent.total", 4.0),
+    )
+    name = "latency-idle: one event every {:g} to {:g} s".format(*bench.sizes.idle_gap_s)
+    return [Measured(name, run, at_most=budgets, idle_cpu_s=bench.idle_cpu_s())]
+
+
+SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
+    "single": single,
+    "fanout10": fanout10,
+    "latency-idle": latency_idle,
+}
+
+
+@contextlib.contextmanager
+def endpoints(client: Client, receiver: Receiver, sizes: Sizes) -> Iterator[None]:
+    """Make the endpoints of all scenarios for the time of a block: every scenario runs with all of them there."""
+    wanted = [(index, _type(index % sizes.types)) for index in range(sizes.subscribed)]
+    wanted.append((sizes.subscribed, _ONE_TYPE))
+    fields = [{"url": receiver.url(index), "eventTypes": [name]} for index, name in wanted]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        made = list(threads.map(partial(own_endpoint.create, client), fields))
+        try:
+            yield
+        finally:
+            list(threads.map(lambda one: own_endpoint.delete(client, one.id), made))
+
+
+def _one_endpoint(sizes: Sizes, *, batch: int = 1) -> Traffic:
+    return Traffic(types=[_ONE_TYPE], fan_out=1, endpoints_of=lambda _: (sizes.subscribed,), batch=batch)
+
+
+def _type(index: int) -> str:
+    return f"bench.t{index}"
+
+
+def _cpu_budgets(total_us: float) -> list[tuple[str, float]]:
+    prefix = "cpu_us_per_delivery"
+    return [(f"{prefix}.total", total_us), *((f"{prefix}.{name}", limit) for name, limit in _PARTS)]

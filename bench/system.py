@@ -1,0 +1,140 @@
+"""The system under test: all of Relay, started by `relay up` with production's defaults, or one that already runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import psycopg
+import redis
+
+from bench import cpu
+from bench.programs import CHECKOUT, ProgramFailed
+from relay.cli.client import Client
+from relay.data_folder import embedded_urls
+from relay.development import free_port, is_given, with_defaults
+from relay.processes import Command, spawn_options
+from relay.settings import read_settings
+
+_RELAY = Path(sys.executable).parent / "relay"
+_READY = "Relay is running:"
+_START_TIMEOUT_S = 90.0
+_STOP_TIMEOUT_S = 45.0
+_LAST_LINES = 30
+#: Where `relay up` has a developer's defaults, production's; deliveries to this machine's receiver are allowed.
+_PRODUCTION = {
+    "AUTH_ENABLED": "true",
+    "ENABLE_PLAYGROUND": "false",
+    "METRICS_PROVIDER": "prometheus",
+    "ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
+}
+_PLACES = {"database_url", "redis_url", "signing_key"}
+_TO_COME = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "SIGNING_KEY": "x" * 32}
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running Relay; `pid` is that of its `relay up` where the benchmark started it."""
+
+    url: str
+    key: str
+    pid: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def address(self) -> SplitResult:
+        """The parts of its URL."""
+        return urlsplit(self.url)
+
+    def client(self) -> Client:
+        """A client with the benchmark's key."""
+        return Client(self.url, key=self.key)
+
+    def cpu_used(self) -> dict[str, float]:
+        """Seconds of CPU by process group; nothing is known of a system that somebody else started."""
+        return {} if self.pid is None else cpu.used(self.pid)
+
+
+@contextlib.contextmanager
+def started() -> Iterator[System]:
+    """Start everything in a folder of its own, lend it, stop it; the folder stays when the block fails."""
+    folder = Path(tempfile.mkdtemp(prefix="relay-bench-"))
+    folder.chmod(0o755)  # Postgres's own user passes through
+    environment = _environment(folder)
+    command = Command("relay", (str(_RELAY), "up"), CHECKOUT, environment)
+    log = folder / "relay.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command.argv, stdout=output, stderr=output, **spawn_options(command))
+    try:
+        _wait_until_ready(process, log)
+        yield System(
+            f"http://127.0.0.1:{environment['PORT']}",
+            _make_key(environment),
+            process.pid,
+            settings=_settings(environment),
+            versions=_server_versions({**embedded_urls(folder), **environment}),
+        )
+    except BaseException:
+        _stop(process)
+        print(f"The system's log and data are kept in {folder}", file=sys.stderr)
+        raise
+    _stop(process)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    production = {name: value for name, value in _PRODUCTION.items() if not is_given(os.environ, name)}
+    ports = {"PORT": str(free_port()), "METRICS_PORT": str(free_port())}
+    return {**os.environ, **production, **ports, "RELAY_DATA_DIR": str(folder)}
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings in force, those aside that name places or secrets."""
+    return read_settings({**_TO_COME, **with_defaults(environment)}).model_dump(mode="json", exclude=_PLACES)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while _READY not in (text := log.read_text(encoding="utf-8", errors="replace")):
+        if process.poll() is not None or time.monotonic() > deadline:
+            last = "\n".join(text.splitlines()[-_LAST_LINES:])
+            raise ProgramFailed(f"`relay up` did not get ready. Its last lines:\n{last}")
+        time.sleep(0.05)
+
+
+def _make_key(environment: Mapping[str, str]) -> str:
+    argv = [str(_RELAY), "apikey", "create", "--tenant", "bench", "--json"]
+    made = subprocess.run(argv, env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        raise ProgramFailed(f"`relay apikey create` failed: {made.stderr.strip()}")
+    return json.loads(made.stdout)["key"]
+
+
+def _server_versions(urls: Mapping[str, str]) -> dict[str, str]:
+    with psycopg.connect(urls["DATABASE_URL"]) as conn:
+        postgres = conn.info.parameter_status("server_version") or "unknown"
+    with contextlib.closing(redis.Redis.from_url(urls["REDIS_URL"])) as client:
+        about: dict[str, str] = client.info("server")
+    return {"postgres": postgres, "valkey": about.get("valkey_version") or about["redis_version"]}
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
