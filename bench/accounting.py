@@ -32,11 +32,6 @@ class Account:
     last_answer_ns: int
     last_arrival_ns: int
 
-    @property
-    def faults(self) -> int:
-        """How many deliveries are not as promised; 0 is the only good answer."""
-        return self.lost + self.duplicates + self.misdelivered
-
 
 def account(sent: Sent, arrivals: Arrivals, endpoints_of: EndpointsOf) -> Account:
     """Hold what arrived against what was accepted; arrivals of events that are not in `sent` are left out."""

@@ -13,20 +13,21 @@ from pathlib import Path
 import psutil
 
 SUPERVISOR = "relay up"
-GROUPS = ("web", "worker", "postgres", "valkey", SUPERVISOR)
+#: What a figure for the whole system must hold.
+SERVING = frozenset({"web", "worker", "postgres", "valkey"})
 _NAMES = {"postgres": "postgres", "valkey-server": "valkey", "gunicorn": "web", "dramatiq": "worker"}
 
 
 def used(pid: int) -> dict[str, float]:
     """Seconds of CPU that each group below this `relay up` has used since its start."""
     supervisor = psutil.Process(pid)
-    times = supervisor.cpu_times()
-    seconds = {SUPERVISOR: times.user + times.system}
+    seconds: dict[str, float] = {}
     for child in supervisor.children():
         with contextlib.suppress(psutil.NoSuchProcess):
             name = _group(child)
             seconds[name] = seconds.get(name, 0.0) + used_by_tree(child)
-    return seconds
+    times = supervisor.cpu_times()
+    return {**seconds, SUPERVISOR: times.user + times.system}
 
 
 def used_by_tree(root: psutil.Process) -> float:
@@ -46,5 +47,5 @@ def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, 
 
 def _group(process: psutil.Process) -> str:
     """The group's name, told by what stands in its command line."""
-    words = {Path(word).name for word in process.cmdline()}
+    words = {Path(word).name for word in " ".join(process.cmdline()).split()}  # Valkey's title is a single word
     return next((name for word, name in _NAMES.items() if word in words), process.name())

@@ -23,8 +23,8 @@ _SETTLE_S = 2.0
 class Sizes:
     """How much traffic a run makes, and how many endpoints there are."""
 
-    seconds: float = 10.0
-    warm_up_s: float = 2.0
+    seconds: float = 5.0
+    warm_up_s: float = 1.0
     clients: int = 32
     types: int = 100
     endpoints_per_type: int = 10
@@ -52,7 +52,7 @@ class Traffic:
     batch: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """What a run of traffic used; what became of it is in the receiver's records."""
 

@@ -6,21 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.accounting import Account, account, percentile
-from bench.cpu import GROUPS
-from bench.load import Run
-from bench.records import Arrivals
+from bench.accounting import Account, account, percentile, strangers
+from bench.cpu import SERVING
+from bench.load import Bench, Run
 from bench.scenarios import Measured
 
 _US = 1e6
 _PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
-#: Latencies and CPU per delivery say nothing where the system was idle most of the time, or had a backlog.
-_WIDTH = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A figure held against its budget; `value` is None where it could not be measured."""
+    """A figure held against its budget: `pass`, `over`, `under`, or `not measured` (None)."""
 
     figure: str
     value: float | None
@@ -38,15 +35,161 @@ class Result:
     checks: Sequence[Check]
 
 
-def result(measured: Measured, arrivals: Arrivals, *, idle_s: float) -> Result:
-    """Work out the figures of what was measured and hold them against its budgets."""
-    run = measured.run
-    counted = account(run.made.sent, arrivals, run.traffic.endpoints_of)
-    figures = _counts(counted) | _speeds(counted) | _latencies(counted)
-    if measured.idle_cpu_s:
-        figures |= _shares("idle_cpu_percent", measured.idle_cpu_s, per=idle_s / 100)
-    elif not _is_paced(measured):
-        figures |= _costs(run, counted)
-    checks = [_check(figures, figure, limit, sign=1) for figure, limit in measured.at_most]
-    checks += [_check(figures, figure, limit, sign=-1) for figure, limit in measured.at_least]
-    return Result(measured.name, figures, run.made.statuses, checks)
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What became of everything that was sent, warm-ups included."""
+
+    expected: int
+    lost: int
+    duplicates: int
+    misdelivered: int
+    #: Of requests without a 2xx; they may arrive.
+    unconfirmed: int
+    #: Arrivals of events that nobody sent.
+    strangers: int
+
+    @property
+    def faults(self) -> int:
+        """How much is not as promised; 0 is the only good answer."""
+        return self.lost + self.duplicates + self.misdelivered + self.strangers
+
+
+def results(bench: Bench, measured: Sequence[Measured]) -> tuple[list[Result], Totals]:
+    """Hold all that was sent against all that arrived."""
+    arrivals = bench.receiver.arrivals()
+    accounts = {run: account(run.made.sent, arrivals, run.traffic.endpoints_of) for run in bench.runs}
+    every = accounts.values()
+    totals = Totals(
+        expected=sum(one.expected for one in every),
+        lost=sum(one.lost for one in every),
+        duplicates=sum(one.duplicates for one in every),
+        misdelivered=sum(one.misdelivered for one in every),
+        unconfirmed=sum(one.unconfirmed for one in every),
+        strangers=strangers(arrivals, [run.made.sent for run in bench.runs]),
+    )
+    return [_result(one, accounts[one.run]) for one in measured], totals
+
+
+def page(found: Sequence[Result], totals: Totals, about: Mapping[str, Mapping[str, Any] | str]) -> str:
+    """The report for a person to read."""
+    lines: list[str] = []
+    for title, facts in about.items():
+        told = facts if isinstance(facts, str) else ", ".join(f"{name} {_plain(fact)}" for name, fact in facts.items())
+        lines.append(f"{title:<10}{told}")
+    for one in found:
+        lines += ["", one.name, *(f"  {line}" for line in _block(one))]
+    lines += ["", "In all (by the receiver's own records, warm-ups included):"]
+    lines.append(
+        f"  {totals.expected} deliveries were due: {totals.lost} lost, {totals.duplicates} duplicates,"
+        f" {totals.misdelivered} at a wrong endpoint, {totals.strangers} of events nobody sent,"
+        f" {totals.unconfirmed} of requests without a 2xx"
+    )
+    return "\n".join(lines)
+
+
+def _result(measured: Measured, counted: Account) -> Result:
+    figures = _counts(counted) | _latencies(counted)
+    if measured.idle_s:
+        figures |= _by_group("idle_cpu_percent", measured.idle_cpu_s, unit=measured.idle_s / 100)
+    else:
+        figures |= _costs(measured.run, counted)
+    checks = [_at_most(figure, figures.get(figure), limit) for figure, limit in measured.at_most]
+    checks += [_at_least(figure, figures.get(figure), limit) for figure, limit in measured.at_least]
+    return Result(measured.name, figures, measured.run.made.statuses, checks)
+
+
+def _counts(counted: Account) -> dict[str, float]:
+    accepting_s = max(counted.last_answer_ns - counted.first_sent_ns, 1) / 1e9
+    delivering_s = max(counted.last_arrival_ns - counted.first_sent_ns, 1) / 1e9
+    return {
+        "events": counted.events,
+        "deliveries": counted.delivered,
+        "lost": counted.lost,
+        "duplicates": counted.duplicates,
+        "accepting_s": accepting_s,
+        "delivering_s": delivering_s,
+        "events_accepted_per_s": counted.events / accepting_s,
+        "deliveries_per_s": counted.delivered / delivering_s,
+    }
+
+
+def _latencies(counted: Account) -> dict[str, float]:
+    since = {"accept_to_receive_ms": counted.since_accept_ms, "send_to_receive_ms": counted.since_send_ms}
+    return {
+        f"{name}.{label}": percentile(ordered, share)
+        for name, ordered in since.items()
+        for label, share in _PERCENTILES
+        if ordered
+    }
+
+
+def _costs(run: Run, counted: Account) -> dict[str, float]:
+    per_event, per_delivery = max(counted.events, 1) / _US, max(counted.delivered, 1) / _US
+    return {
+        **_by_group("cpu_us_per_delivery", run.cpu_s, unit=per_delivery),
+        "generator_us_per_event": run.made.cpu_s / per_event,
+        "receiver_us_per_delivery": run.receiver_cpu_s / per_delivery,
+    }
+
+
+def _by_group(figure: str, cpu_s: Mapping[str, float], *, unit: float) -> dict[str, float]:
+    """One figure per process group, and one for all where no group of the system is missing."""
+    total = {"total": sum(cpu_s.values())} if cpu_s.keys() >= SERVING else {}
+    return {f"{figure}.{name}": seconds / unit for name, seconds in (dict(cpu_s) | total).items()}
+
+
+def _at_most(figure: str, value: float | None, limit: float) -> Check:
+    return Check(figure, value, limit, "not measured" if value is None else "pass" if value <= limit else "over")
+
+
+def _at_least(figure: str, value: float | None, limit: float) -> Check:
+    return Check(figure, value, limit, "not measured" if value is None else "pass" if value >= limit else "under")
+
+
+def _block(one: Result) -> list[str]:
+    figures = one.figures
+    statuses = ", ".join(f"{name} {count}" for name, count in one.requests.items())
+    rates = f"{figures['events_accepted_per_s']:.0f}/s", f"{figures['deliveries_per_s']:.0f}/s"
+    faults = f"{figures['lost']:.0f} lost, {figures['duplicates']:.0f} duplicates"
+    lines = [
+        f"accepted   {figures['events']:.0f} in {figures['accepting_s']:.1f} s: {rates[0]} (requests: {statuses})",
+        f"delivered  {figures['deliveries']:.0f} in {figures['delivering_s']:.1f} s: {rates[1]}, {faults}",
+    ]
+    for name, figure in (("accept→receive", "accept_to_receive_ms"), ("send→receive", "send_to_receive_ms")):
+        told = [
+            f"{label} {figures[f'{figure}.{label}']:.1f}" for label, _ in _PERCENTILES if f"{figure}.p50" in figures
+        ]
+        lines.append(f"{name:<15}{'   '.join(told)} ms")
+    lines += _cpu_lines(figures)
+    lines += [
+        f"{check.verdict:<13}{check.figure} {_number(check.value)} (budget {check.limit:g})" for check in one.checks
+    ]
+    return lines
+
+
+def _cpu_lines(figures: Mapping[str, float]) -> list[str]:
+    lines: list[str] = []
+    for title, figure in (("CPU µs per delivery", "cpu_us_per_delivery"), ("idle CPU % of a core", "idle_cpu_percent")):
+        told = [
+            f"{name.removeprefix(f'{figure}.')} {_number(value)}"
+            for name, value in figures.items()
+            if name.startswith(f"{figure}.")
+        ]
+        if told:
+            lines.append(f"{title}: {'   '.join(told)}")
+    if "generator_us_per_event" in figures:
+        lines.append(
+            f"beside it: generator {figures['generator_us_per_event']:.1f} µs per event,"
+            f" receiver {figures['receiver_us_per_delivery']:.1f} µs per delivery"
+        )
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _plain(fact: Any) -> str:
+    if isinstance(fact, list):
+        return "+".join(map(str, fact)) or "none"
+    return {True: "on", False: "off", "": "none"}.get(fact, str(fact)) if isinstance(fact, bool | str) else str(fact)

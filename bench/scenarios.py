@@ -28,6 +28,7 @@ class Measured:
     run: Run
     at_most: Sequence[tuple[str, float]] = ()
     at_least: Sequence[tuple[str, float]] = ()
+    idle_s: float = 0.0
     idle_cpu_s: dict[str, float] = field(default_factory=dict[str, float])
 
 
@@ -68,7 +69,7 @@ def latency_idle(bench: Bench) -> list[Measured]:
         ("idle_cpu_percent.total", 4.0),
     )
     name = "latency-idle: one event every {:g} to {:g} s".format(*bench.sizes.idle_gap_s)
-    return [Measured(name, run, at_most=budgets, idle_cpu_s=bench.idle_cpu_s())]
+    return [Measured(name, run, at_most=budgets, idle_s=bench.sizes.idle_s, idle_cpu_s=bench.idle_cpu_s())]
 
 
 SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {

@@ -106,7 +106,7 @@ def _settings(environment: Mapping[str, str]) -> dict[str, Any]:
     return read_settings({**_TO_COME, **with_defaults(environment)}).model_dump(mode="json", exclude=_PLACES)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[Any], log: Path) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while _READY not in (text := log.read_text(encoding="utf-8", errors="replace")):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -131,7 +131,7 @@ def _server_versions(urls: Mapping[str, str]) -> dict[str, str]:
     return {"postgres": postgres, "valkey": about.get("valkey_version") or about["redis_version"]}
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[Any]) -> None:
     process.send_signal(signal.SIGINT)
     try:
         process.wait(timeout=_STOP_TIMEOUT_S)

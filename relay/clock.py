@@ -75,6 +75,7 @@ class Clock:
                 if loop.time() >= renew_at:
                     renew_at = loop.time() + 1.0
                     self.leads = await self._lease()
+                    self._connected_since = self._connected_since or loop.time()
                 if self.leads:
                     await self._tick()
             except (*LOST, *UNREACHABLE) as cause:
@@ -104,20 +105,24 @@ class Clock:
 
     async def _tick(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._connected_since = self._connected_since or now
         async with self._db.connection() as conn:
             work = await _look(conn)
         if work.moved or work.newest_n != self._newest_n:
             self._newest_n = work.newest_n
             self._moved_at = now
+        with suppress(*UNREACHABLE):
+            await self._start(work)
+        for chore in self._chores:
+            await chore.run_if_due(now)
+
+    async def _start(self, work: _Work) -> None:
+        """Start what is due. Without Redis it waits; the chores do not."""
         if work.scheduled:
             await self._start_scheduled()
         if work.outbox:
             await self._ring()
         if work.lanes:
             await self._start_lanes()
-        for chore in self._chores:
-            await chore.run_if_due(now)
 
     async def _start_scheduled(self) -> None:
         async with self._db.connection() as conn:
@@ -169,6 +174,10 @@ class Clock:
 
     async def _resend(self) -> None:
         """A message that nobody took up for 5 s may be lost: send it again, unless the queue is just long."""
+        with suppress(*UNREACHABLE):
+            await self._resend_unclaimed()
+
+    async def _resend_unclaimed(self) -> None:
         messages = sum([await self._queue.length(f"deliver_{tier}") for tier in TIERS])
         lane_messages = await self._queue.length("lane")
         async with self._db.connection() as conn:

@@ -39,14 +39,17 @@ _AGAIN_S = 0.5
 class Database:
     """The connections of one process."""
 
-    def __init__(self, settings: Settings, *, on_lost: Callable[[], None] = lambda: None) -> None:
-        """`on_lost` is called whenever a statement met a lost connection: Postgres may have restarted."""
+    def __init__(
+        self, settings: Settings, *, connections: int | None = None, on_lost: Callable[[], None] = lambda: None
+    ) -> None:
+        """At most `connections` (DATABASE_MAX_CONNS); `on_lost` is called when one is lost: Postgres may have restarted."""
+        connections = connections or settings.database_max_conns
         self._on_lost = on_lost
         self._checking: asyncio.Task[None] | None = None
         self._pool = AsyncConnectionPool[Conn](
             settings.database_url,
-            min_size=2,
-            max_size=settings.database_max_conns,
+            min_size=min(2, connections),
+            max_size=connections,
             timeout=_POOL_WAIT_S,
             open=False,
             configure=_refuse_asynchronous_default,
@@ -73,7 +76,7 @@ class Database:
             async with self._pool.connection() as conn:
                 yield conn
         except LOST as cause:
-            if not isinstance(cause, REPEATABLE + SPLITTABLE):
+            if not isinstance(cause, (PoolTimeout, *REPEATABLE, *SPLITTABLE)):
                 self._on_lost()
                 self._replace_dead()
             raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -102,11 +103,13 @@ class Worker:
         self.time = PostgresTime()
         self.ids = Uuid7(self.time)
         self.holdings = Holdings()
-        self.db = Database(settings, on_lost=self._distrust)
+        self.db = Database(settings, connections=settings.database_max_conns - 1, on_lost=self._distrust)
+        # Of its own, so that no load can keep this process from beating.
+        self._beat_db = Database(settings, connections=1, on_lost=self._distrust)
         self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
-        self.beats = Beats(self.db, self.holdings)
+        self.beats = Beats(self._beat_db, self.holdings)
         self.transport = Transport(Guard(settings.allowed_private_networks))
-        self.recorder = Recorder(self.db, self.holdings, on_dead=self._announce_dead)
+        self.recorder = Recorder(self.db, self.holdings, on_dead=self._announce_dead, on_waiting=self._wake_clock)
         self.sender = Sender(
             self.transport, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
         )
@@ -121,17 +124,19 @@ class Worker:
         self.holder = LaneHolder(
             self.db, self.deliverer, beats=self.beats, holdings=self.holdings, wake_clock=self.queue.wake_clock
         )
-        self.fanout = FanOut(self.db, ids=self.ids)
+        self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = Clock(
             self.db, self.queue, retention_days=settings.retention_days, maintain=self._maintain_partitions
         )
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
 
     async def start(self) -> None:
         """Begin to beat and tick; while Postgres is away nothing is claimed."""
         await self.db.open()
+        await self._beat_db.open()
         self._beating = asyncio.create_task(_every(BEAT_S, self.beats.beat))
         self._tasks = [asyncio.create_task(self.clock.run()), asyncio.create_task(_follow_time(self.db, self.time))]
 
@@ -167,6 +172,7 @@ class Worker:
         await _cancel([self._beating] if self._beating else [])
         await self.transport.close()
         await self.queue.close()
+        await self._beat_db.close()
         await self.db.close()
 
     def tell_of_dead(self, ids: Sequence[UUID]) -> None:
@@ -178,13 +184,21 @@ class Worker:
         self.beats.distrust()
 
     def _announce_dead(self, ids: list[UUID]) -> None:
-        task = asyncio.get_running_loop().create_task(self._enqueue_dead(ids))
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
+        self._hint(self.queue.enqueue([Hint("dead_letter", {"ids": [id.hex for id in ids]})]))
 
-    async def _enqueue_dead(self, ids: list[UUID]) -> None:
-        with suppress(*UNREACHABLE):
-            await self.queue.enqueue([Hint("dead_letter", {"ids": [id.hex for id in ids]})])
+    def _wake_clock(self) -> None:
+        self._hint(self.queue.wake_clock())
+
+    def _hint(self, command: Coroutine[Any, Any, None]) -> None:
+        """Send a hint that nobody waits for; without Redis it is not missed."""
+
+        async def send() -> None:
+            with suppress(*UNREACHABLE):
+                await command
+
+        task = asyncio.get_running_loop().create_task(send())
+        self._hints.add(task)
+        task.add_done_callback(self._hints.discard)
 
     def _maintain_partitions(self) -> None:
         with psycopg.connect(self.settings.database_url, autocommit=True, connect_timeout=5) as conn:

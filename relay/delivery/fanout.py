@@ -7,7 +7,7 @@ before an event was accepted gets it: subscriptions are compared with Postgres a
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -47,8 +47,12 @@ class _Batch:
 class FanOut:
     """Drains outbox shards. `window` bounds the deliveries that are handed out and unclaimed, in the whole system."""
 
-    def __init__(self, db: Database, *, ids: Uuid7, window: int = WINDOW) -> None:
+    def __init__(
+        self, db: Database, *, ids: Uuid7, window: int = WINDOW, on_waiting: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_waiting` is called after a commit that made deliveries wait in lanes that are due."""
         self._db = db
+        self._on_waiting = on_waiting
         self._ids = ids
         self._window = window
         self._hints = Hints()
@@ -82,7 +86,7 @@ class FanOut:
                 if not mine:
                     return None
                 head = await outbox.read_head(conn, mine, hints=self._hints, limit=limit)
-                dispatched, done = await self._fan_out(conn, head)
+                dispatched, waiting, done = await self._fan_out(conn, head)
         except REPEATABLE:
             return _Batch(mine, [], found=True, limit=limit)
         except SPLITTABLE as cause:
@@ -91,6 +95,8 @@ class FanOut:
             return _Batch(mine, [], found=True, limit=max(1, limit // 2))
         self._hints.learn(mine, head if done == len(head.entries) else _shortened(head, done))
         metrics.FANNED_OUT.inc(done)
+        if waiting:
+            self._on_waiting()
         return _Batch(mine, dispatched, found=done > 0, limit=min(MAX_EVENTS, limit * 2))
 
     async def _has_work(self, shards: Sequence[int]) -> bool:
@@ -102,9 +108,10 @@ class FanOut:
         async with self._db.connection() as conn:
             await outbox.set_aside(conn, entry, reason=str(cause).splitlines()[0][:500])
 
-    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int]:
+    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int, int]:
+        """Return what goes out at once, how many deliveries wait, and how many events are done."""
         if not head.entries:
-            return [], 0
+            return [], 0, 0
         events = await _read_events(conn, head.entries)
         await self._refresh(conn, head.entries)
         planned, matched = self._plan(events)
@@ -113,7 +120,7 @@ class FanOut:
             await _prove(conn, entries, matched)
             await outbox.remove(conn, entries)
             dispatched = await insert(conn, planned, window=self._window) if planned else []
-        return dispatched, len(entries)
+        return dispatched, len(planned) - len(dispatched), len(entries)
 
     def _plan(self, events: Iterable[_Event]) -> tuple[list[Planned], list[int]]:
         planned: list[Planned] = []

@@ -79,7 +79,7 @@ def hints_for(dispatched: Sequence[Dispatched]) -> list[Hint]:
 async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list[Dispatched]:
     """Store new deliveries and return those that go out at once; the others wait, and their lanes are rung.
 
-    At once goes what finds its lane idle and its endpoint without a gate, while fewer than `window` dispatched
+    At once goes what finds nothing due in its lane and its endpoint without a gate, while fewer than `window` dispatched
     deliveries are unclaimed in the whole system.
     """
     rows = await conn.execute(
@@ -89,7 +89,7 @@ async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list
         closed AS MATERIALIZED (
             SELECT endpoint_id, key,
                    key = '' AND (paused OR gate_reason = 'circuit_open' OR gate_until > now()) AS gated,
-                   ready OR ready_at IS NOT NULL OR fence IS NOT NULL AS busy
+                   ready OR fence IS NOT NULL OR coalesce(ready_at <= now(), false) AS busy
             FROM lanes WHERE endpoint_id = ANY(ARRAY(SELECT DISTINCT endpoint_id FROM r))),
         room AS MATERIALIZED (
             SELECT %s - count(*) AS n

@@ -13,7 +13,7 @@ from relay import metrics
 from relay.db import Conn, Database, write_all
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import Claimed, put_back
-from relay.delivery.outcomes import Reason
+from relay.delivery.outcomes import Dead, Reason
 from relay.delivery.record import Attempt, Recorded, record, state_of
 
 MAX_ROWS = 200
@@ -25,8 +25,16 @@ _LOG = logging.getLogger(__name__)
 class Recorder:
     """Outcomes go in by plain calls; what Postgres cannot take now is kept and repeated: the fence makes that safe."""
 
-    def __init__(self, db: Database, holdings: Holdings, *, on_dead: Callable[[list[UUID]], None]) -> None:
-        """`on_dead` hears of deliveries that died, after the commit."""
+    def __init__(
+        self,
+        db: Database,
+        holdings: Holdings,
+        *,
+        on_dead: Callable[[list[UUID]], None],
+        on_waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """After the commit `on_dead` hears of deliveries that died, and `on_waiting` that some were put back."""
+        self._on_waiting = on_waiting
         self._db = db
         self._holdings = holdings
         self._on_dead = on_dead
@@ -72,6 +80,7 @@ class Recorder:
         if returns:
             await write_all(self._db, returns, put_back, hopeless=self._cannot_return)
             self._holdings.forget((one.id, one.fence) for one in returns)
+            self._on_waiting()
 
     async def _write_outcomes(self) -> None:
         keys = list(self._outcomes)[:MAX_ROWS]
@@ -95,7 +104,11 @@ class Recorder:
         bare = replace(
             one, attempt=Attempt(Reason.UNRECORDABLE, url, total_ms, one.attempt.status if one.attempt else None)
         )
-        await write_all(self._db, [bare], self._record, hopeless=self._cannot_record)
+        await write_all(self._db, [bare], self._record, hopeless=self._give_up)
+
+    async def _give_up(self, one: Recorded, cause: Exception) -> None:
+        dead = Recorded(one.delivery, Dead(Reason.UNRECORDABLE), None)
+        await write_all(self._db, [dead], self._record, hopeless=self._cannot_record)
 
     async def _cannot_record(self, one: Recorded, cause: Exception) -> None:
         _LOG.critical("the outcome of delivery %s cannot be stored; it will be sent again: %s", one.delivery.id, cause)

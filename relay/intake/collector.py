@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
+
 from relay import metrics
 from relay.db import LOST, REPEATABLE, SPLITTABLE, Database
 from relay.errors import Invalid, RelayError, Unavailable
@@ -143,9 +145,12 @@ class Collector:
                     )
 
     async def _split(self, leaders: list[_Item], cause: Exception) -> None:
-        if len(leaders) == 1:
-            _LOG.warning("an event could not be stored: %s", cause)
-            _resolve(leaders[0], _refusal(cause))
+        if isinstance(cause, UniqueViolation):
+            leaders = await self._without_stored(leaders)
+        if len(leaders) <= 1:
+            for leader in leaders:
+                _LOG.warning("an event could not be stored: %s", cause)
+                _resolve(leader, _refusal(cause))
             return
         middle = len(leaders) // 2
         await self._store_leaders(leaders[:middle], lock_timeout_ms=_SPLIT_LOCK_TIMEOUT_MS)

@@ -15,6 +15,7 @@ from relay.delivery.live import Dispatched
 from relay.ids import Uuid7
 from relay.intake import outbox
 from relay.intake.accept import NewEvent
+from relay.intake.outbox import Head
 from relay.settings import Settings
 from tests.shop import Shop, accepted, open_shop
 
@@ -88,21 +89,31 @@ async def test_a_deleted_endpoint_gets_no_later_event(shop: Shop, db: Database, 
     assert len(await planned(conn)) == 1
 
 
+class Paused(FanOut):
+    """Stands still between reading and committing, as a process does that lost its processor."""
+
+    def __init__(self, db: Database) -> None:
+        super().__init__(db, ids=Uuid7())
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int]:
+        result = await super()._fan_out(conn, head)
+        self.reached.set()
+        await self.go_on.wait()
+        return result
+
+
 async def test_no_wake_up_is_lost_between_two_workers(shop: Shop, db: Database, conn: Conn) -> None:
     """Who finds a shard taken leaves at once, so whoever has it must look again after its commit."""
-    first, *others = [FanOut(db, ids=Uuid7()) for _ in range(4)]
-
-    async def drain_until(done: asyncio.Event, fan: FanOut) -> None:
-        while not done.is_set():
-            await drain(fan)
-
-    for _ in range(150):
-        done = asyncio.Event()
-        busy = [asyncio.ensure_future(drain_until(done, fan)) for fan in others]
-        await shop.send(1)
-        done.set()
-        await asyncio.gather(drain(first), *busy)
-        assert await outbox.shards_with_work(conn) == []
+    paused = Paused(db)
+    draining = asyncio.ensure_future(drain(paused))
+    await paused.reached.wait()
+    await shop.send(1)
+    assert await drain(FanOut(db, ids=Uuid7())) == []
+    assert await outbox.shards_with_work(conn) == [shop.tenant_id.int & 15]
+    paused.go_on.set()
+    await draining
+    assert await outbox.shards_with_work(conn) == []
 
 
 async def test_a_shard_that_another_drains_is_not_waited_for(

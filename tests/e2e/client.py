@@ -17,7 +17,7 @@ STORY = """query($id: ID!) { event(id: $id) { status attempts
 
 @dataclass(frozen=True)
 class Answer:
-    """A response; a trace of Relay's own code must never be in one."""
+    """A response, its headers' names in lower case; a trace of Relay's own code must never be in one."""
 
     status: int
     headers: dict[str, str]
@@ -65,7 +65,8 @@ class Client:
         response = self._http.request(
             method, self.url + path, body=body, headers={"Content-Type": "application/json", **key, **given}
         )
-        return Answer(response.status, dict(response.headers), response.data)
+        received = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status, received, response.data)
 
     def post(self, path: str, body: bytes | dict[str, Any], **headers: str) -> Answer:
         return self.request("POST", path, body if isinstance(body, bytes) else json.dumps(body).encode(), **headers)

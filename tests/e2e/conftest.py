@@ -27,7 +27,7 @@ def system() -> Iterator[System]:
         yield system
 
 
-async def new_key(system: System) -> str:
+async def make_key(system: System) -> str:
     """The key of a new client, made as `relay apikey create` makes it: a process less for each test."""
     async with await psycopg.AsyncConnection.connect(system.database_url, autocommit=True) as conn:
         tenant, _ = await tenants.ensure(conn, f"shop-{uuid4().hex}", vault=Vault(signing_key(system.data_dir)))
@@ -40,7 +40,7 @@ def new_client(system: System) -> Iterator[NewClient]:
     made: list[Client] = []
 
     def make() -> Client:
-        made.append(Client(system.url, key=asyncio.run(new_key(system))))
+        made.append(Client(system.url, key=asyncio.run(make_key(system))))
         return made[-1]
 
     yield make

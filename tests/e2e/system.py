@@ -86,7 +86,7 @@ class System:
 
     @property
     def database_url(self) -> str:
-        return embedded_urls(self.data_dir)["DATABASE_URL"]
+        return self.environment.get("DATABASE_URL") or embedded_urls(self.data_dir)["DATABASE_URL"]
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)

@@ -14,7 +14,7 @@ from tests.e2e.system import System
 SEND = "mutation($input: SendEventInput!) { sendEvent(input: $input) { id } }"
 CREATE_EVENT = "mutation($input: CreateEventInput!) { createEvent(input: $input) { id } }"
 EVENT: dict[str, Any] = {"eventType": "order.paid", "payload": 1}
-ONE_URL: dict[str, Any] = {"destination": "http://127.0.0.1:9/", "payload": 1}
+ONE_URL: dict[str, Any] = {"destination": "http://127.0.0.1:9999/", "payload": 1}
 BOTH_TIMES = {"deliverAt": "2030-01-01T00:00:00Z", "delaySeconds": 5}
 LIMIT = 1 << 20
 HUGE = 16 << 20
@@ -37,9 +37,10 @@ URLS: list[tuple[str, str]] = [
     ("http://10.1.2.3/hook", SETTING),
     ("http://192.168.0.1/hook", SETTING),
     ("http://[fd00::1]/hook", SETTING),
-    ("http://169.254.169.254/latest/meta-data", "metadata"),
+    ("http://169.254.169.254/latest/meta-data", SETTING),
     ("http:///hook", "host"),
 ]
+INTAKE = ("/api/v1/events", "/api/v1/events/batch")
 NESTED = b"[" * 5_000_000 + b"]" * 5_000_000
 BODIES: list[tuple[str, bytes, int]] = [
     ("/graphql", b"{", 400),
@@ -115,17 +116,16 @@ def test_a_malformed_body_is_refused(client: Client, path: str, body: bytes, sta
     assert len(answer.body) < 1_000
 
 
-@pytest.mark.parametrize("key", [None, "rly_nobody_has_this_key", "x" * 5_000, "\x7f"])
-def test_a_missing_or_wrong_key_is_refused_before_anything_is_read(system: System, key: str | None) -> None:
+@pytest.mark.parametrize("key", [None, "", "rly_nobody_has_this_key", "x" * 5_000])
+def test_a_missing_or_wrong_key_is_one_and_the_same_refusal(system: System, key: str | None) -> None:
     stranger = Client(system.url, key=key)
-    messages: set[str] = set()
-    for path in ("/graphql", "/api/v1/events", "/api/v1/events/batch"):
-        for body in (b"no JSON", b'{"query":"{ events { totalCount } }"}', b'{"eventType":"a.b","payload":1}'):
-            answer = stranger.post(path, body)
-            assert (answer.status, answer.error["code"]) == (401, "UNAUTHENTICATED")
-            messages.add(answer.error["message"])
+    read = b'{"query":"{ events { totalCount } }"}'
+    refused = [stranger.post("/graphql", read), *(stranger.post(path, b"no JSON") for path in INTAKE)]
     stranger.close()
-    assert len(messages) == 1
+    for answer in refused:
+        assert (answer.status, answer.error["code"]) == (401, "UNAUTHENTICATED")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert len({answer.error["message"] for answer in refused}) == 1
 
 
 def test_a_scope_that_is_missing_is_named(system: System) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from relay.db import Conn
 from relay.errors import Unavailable
-from relay.intake.accept import Accepted
+from relay.intake.accept import Accepted, Candidate, store
+from relay.intake.collector import _Item
 from relay.settings import Settings
 from tests.shop import Shop, accepted, open_shop
 
@@ -102,3 +103,13 @@ async def test_without_postgres_the_answer_is_unavailable(settings: Settings) ->
         (answer,) = await web.collector.accept([here.event()])
         await web.close()
     assert isinstance(answer, Unavailable)
+
+
+async def test_what_a_lost_connection_stored_after_all_is_no_error(shop: Shop, conn: Conn) -> None:
+    """The first try's commit lands after the look-up: the second meets its own rows."""
+    ids = shop.web.ids
+    repeated = [ids() for _ in range(3)]
+    await store(conn, [Candidate(id, shop.event()) for id in repeated], lock_timeout_ms=250)
+    items = [_Item(Candidate(id, shop.event()), asyncio.get_running_loop().create_future(), []) for id in repeated]
+    await shop.web.collector._store_leaders(items)
+    assert [receipt.id for receipt in accepted([item.done.result() for item in items])] == repeated

@@ -106,7 +106,7 @@ STEPS = st.tuples(st.sampled_from(["begin", "begin", "number", "number", "commit
 
 
 @given(st.lists(STEPS, min_size=8, max_size=30))
-@examples(max_examples=1500, deadline=None)
+@examples(max_examples=500, deadline=None)
 def test_no_interleaving_of_commits_and_drains_passes_over_a_number(steps: list[tuple[str, int]]) -> None:
     hints, running, visible = Hints(), list[Pending](), set[int]()
     next_xid, next_n, completed = 100, 1, 99

@@ -163,7 +163,7 @@ class Clock:
     def _give_back(self) -> Steps:
         world = self._world
         assert self._connected_since is not None
-        if world.rules.settled_clock and world.now - self._connected_since < SILENT_S:
+        if world.now - self._connected_since < SILENT_S:
             return
         with world.postgres.begin(self._process) as tx:
             known = dict(tx.scan("workers"))

@@ -39,15 +39,7 @@ def start_worker(world: World, name: str, trouble: Trouble) -> None:
 def kill(world: World, trouble: Trouble) -> Steps:
     """kill -9 of a worker; its messages are delivered again, and a new process takes its place."""
     yield from _aim(world)
-    process = _some_worker(world)
-    if not process.alive:
-        return
-    world.say(f"FAULT kill -9 {process.name}")
-    process.alive = False
-    world.ghost.harm(world.now)
-    world.queue += process.messages
-    yield world.random.choice((0.1, 3.0, 12.0))
-    start_worker(world, process.name, trouble)
+    yield from _kill(world, _some_worker(world), trouble)
 
 
 def stop(world: World, trouble: Trouble) -> Steps:
@@ -57,11 +49,25 @@ def stop(world: World, trouble: Trouble) -> Steps:
     _stop(world, process, until=world.now + world.random.choice((3.0, 9.0, 12.0, 20.0)))
 
 
-def cut_off(world: World, trouble: Trouble) -> Steps:
-    """A worker's host is unreachable for good; only one is ever cut off."""
+def zombie(world: World, trouble: Trouble) -> Steps:
+    """SIGSTOP for so long that a worker is given up, and kill -9 when it wakes and claims something all the same."""
     yield from _aim(world)
     process = _some_worker(world)
-    if all(one.stopped_until < inf for one in world.processes.values()):
+    _stop(world, process, until=world.now + 12 + 8 * world.random.random())
+    yield process.stopped_until - world.now
+    for _ in range(_AIMS):
+        owners = {row.owner for row in world.postgres.table("live").values()}
+        if process.no in owners and process.no not in world.postgres.table("workers"):
+            yield from _kill(world, process, trouble)
+            return
+        yield world.blink() / 5
+
+
+def cut_off(world: World, trouble: Trouble) -> Steps:
+    """A worker's host is unreachable for good; never the last one's."""
+    yield from _aim(world)
+    process = _some_worker(world)
+    if any(one is not process and one.stopped_until < inf for one in _workers(world)):
         _stop(world, process, until=inf)
 
 
@@ -70,7 +76,7 @@ def crash(world: World, trouble: Trouble) -> Steps:
     yield from _aim(world)
     down_s = world.random.choice((0.2, 1.0, 3.0, 9.0))
     lost = world.postgres.crash(down_s=down_s)
-    world.ghost.harm(world.now + down_s)
+    world.ghost.crash(world.now, back_at=world.now + down_s)
     world.say(f"FAULT Postgres crashes for {down_s} s and forgets {lost} commits")
 
 
@@ -100,8 +106,18 @@ def lose_reply(world: World, trouble: Trouble) -> Steps:
 
 
 FAULTS: dict[str, Callable[[World, Trouble], Steps]] = {
-    one.__name__: one for one in (kill, stop, cut_off, crash, flush, double, lose_reply)
+    one.__name__: one for one in (kill, stop, zombie, cut_off, crash, flush, double, lose_reply)
 }
+
+
+def _kill(world: World, process: Process, trouble: Trouble) -> Steps:
+    if process.alive:
+        world.say(f"FAULT kill -9 {process.name}")
+        process.alive = False
+        world.ghost.harm(world.now)
+        world.queue += process.messages
+        yield world.random.choice((0.1, 3.0, 12.0))
+        start_worker(world, process.name, trouble)
 
 
 def _stop(world: World, process: Process, *, until: float) -> None:
@@ -113,7 +129,7 @@ def _stop(world: World, process: Process, *, until: float) -> None:
 def _aim(world: World) -> Steps:
     """Wait until some worker has something in hand, and not always for the first such moment."""
     for _ in range(_AIMS):
-        busy = any(one.held or one.lanes for one in world.processes.values())
+        busy = any(one.held or one.lanes for one in _workers(world))
         if busy and world.random.random() < 0.3:
             return
         yield world.blink()
@@ -121,5 +137,9 @@ def _aim(world: World) -> Steps:
 
 def _some_worker(world: World) -> Process:
     """A worker; rather one that has something in hand than one that is idle."""
-    workers = [world.processes[name] for name in WORKERS if name in world.processes]
+    workers = _workers(world)
     return world.random.choice([one for one in workers if one.held or one.lanes] or workers)
+
+
+def _workers(world: World) -> list[Process]:
+    return [world.processes[name] for name in WORKERS if name in world.processes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from tests.model.postgres import Lost, Steps, Transaction
@@ -52,6 +53,15 @@ def cancel_waiting(world: World, web: Process, endpoint: str) -> Steps:
     world.say(f"cancels {done}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one transaction fanned out: the outbox numbers, what goes out at once, and its snapshot's xmin and xmax."""
+
+    drained: list[int]
+    dispatched: list[tuple[int, int]]
+    snapshot: tuple[int, int]
+
+
 def fan_out(world: World, process: Process) -> Steps:
     """Drain the shard batch by batch, and look once more after the last commit."""
     while True:
@@ -59,49 +69,48 @@ def fan_out(world: World, process: Process) -> Steps:
             if not tx.try_lock(("shard", 0)):
                 return
             yield world.moment()
-            drained = yield from _drain(world, process, tx)
+            batch = yield from _drain(world, process, tx)
             yield world.moment()
-            snapshot = drained[1]
             tx.commit()
-        _learn(world, process, drained[0], snapshot)
+        _learn(world, process, batch)
         yield world.moment()
-        if drained[2]:
-            world.queue.append(("deliver", tuple(drained[2])))
-        if not drained[0] and not world.postgres.table("outbox"):
+        if batch.dispatched:
+            world.queue.append(("deliver", tuple(batch.dispatched)))
+        if not batch.drained and not world.postgres.table("outbox"):
             return
 
 
-def _drain(world: World, process: Process, tx: Transaction):  # noqa: ANN202
+def _drain(world: World, process: Process, tx: Transaction) -> Generator[float, None, _Batch]:
     entries = [(n, event) for n, event in tx.scan("outbox") if n >= process.hint][:DRAINED_AT_ONCE]
     snapshot = tx.snapshot()
     yield world.moment()
-    lanes: dict[LaneId, Lane] = dict(tx.scan("lanes"))
+    busy = {lane for lane, row in tx.scan("lanes") if row.ready_at is not None or row.fence is not None}
     out: list[tuple[int, int]] = []
     rung: set[LaneId] = set()
     for n, event in entries:
         tx.put("outbox", n, None)
         for id, lane in event.deliveries:
-            idle = lane not in lanes or (lanes[lane].ready_at is None and lanes[lane].fence is None)
-            if idle:
-                out.append((id, world.fence()))
-                tx.put("live", id, Delivery(lane, fence=out[-1][1], sent_at=world.now))
-            else:
+            if lane in busy:
                 tx.put("live", id, Delivery(lane, due_at=world.now))
                 rung.add(lane)
+            else:
+                out.append((id, world.fence()))
+                tx.put("live", id, Delivery(lane, fence=out[-1][1], sent_at=world.now))
     for lane in sorted(rung):
         yield from ring(tx, world, lane, at=world.now)
-    return [n for n, _ in entries], snapshot, out
+    return _Batch([n for n, _ in entries], out, snapshot)
 
 
-def _learn(world: World, process: Process, drained: list[int], snapshot: tuple[int, int]) -> None:
-    xmin, xmax = snapshot
+def _learn(world: World, process: Process, batch: _Batch) -> None:
+    xmin, xmax = batch.snapshot
+    newest = max(batch.drained, default=0)
     if not world.rules.patient_hint:
-        process.hint = max([process.hint, *(n + 1 for n in drained)])
+        process.hint = max(process.hint, newest + 1)
         return
-    if process.drained and xmin >= process.drained[0] and len(drained) < DRAINED_AT_ONCE:
+    if process.drained and xmin >= process.drained[0] and len(batch.drained) < DRAINED_AT_ONCE:
         process.hint, process.drained = process.drained[1] + 1, None
-    if drained and process.drained is None:
-        process.drained = (xmax, max(drained))
+    if newest and process.drained is None:
+        process.drained = (xmax, newest)
 
 
 def ring(tx: Transaction, world: World, lane: LaneId, *, at: float) -> Steps:

@@ -33,14 +33,10 @@ class Rules:
     fresh_beat: bool = True
     #: A take from a lane sets owner and fence together.
     take_owns: bool = True
-    #: A take is made under the lane's fence, locked.
-    take_under_lane: bool = True
     #: What was claimed goes back when its contents cannot be read.
     put_back_unread: bool = True
     #: What a take entered into memory leaves it when its commit failed.
     forget_failed_take: bool = True
-    #: The clock gives back only after it has itself been connected for 10 s.
-    settled_clock: bool = True
     #: Postgres ends a transaction that stands idle for 5 s.
     idle_timeout: bool = True
     #: The outbox hint passes over a number only when nothing smaller can still commit.

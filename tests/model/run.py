@@ -13,9 +13,9 @@ from tests.model.rules import Rules
 from tests.model.world import LaneId, Process, Violation, World
 
 LANES: tuple[LaneId, ...] = (("a", ""), ("a", "high"), ("b", ""))
-_TROUBLED_S = 40.0
-_BURSTS = 3
-_BURSTS_WITHIN_S = 15.0
+_TROUBLED_S = 50.0
+_BURSTS = 4
+_BURSTS_WITHIN_S = 25.0
 _HEALS_WITHIN_S = 90.0
 _MOST_STEPS = 60_000
 

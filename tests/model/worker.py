@@ -111,7 +111,7 @@ def _send(world: World, process: Process, claim: Claim, *, generation: int, flig
         _put_back(world, process, [claim])
     else:
         world.say(f"{process.name} POSTs {claim.id}, attempt {claim.attempts + 1}")
-        world.ghost.post(claim)
+        world.ghost.post(claim, world.postgres.table("live").get(claim.id), now=world.now)
         yield world.moment() + world.moment()
         outcome = "delivered" if world.calm or world.random.random() < 0.6 else "waiting"
         if outcome == "waiting" and claim.attempts + 1 >= MOST_ATTEMPTS:
@@ -149,6 +149,7 @@ def _move_on(world: World, tx: Transaction, claim: Claim, *, outcome: str) -> St
         tx.put("live", claim.id, None)
         tx.put("history", claim.id, outcome)
     elif row.owner in (None, claim.no) or not world.rules.owner_on_return:
+        world.ghost.put_back(claim, row)
         delay_s = 0.0 if outcome == "put back" else 1.0 + 2 * world.random.random()
         tried = int(outcome == "waiting")
         tx.put("live", claim.id, replace(row.waiting(world.now + delay_s), attempts=row.attempts + tried))
@@ -207,7 +208,7 @@ def _take(world: World, process: Process, lane: LaneId, *, fence: int, limit: in
     claims: list[Claim] = []
     try:
         with world.postgres.begin(process) as tx:
-            if world.rules.take_under_lane and not (yield from _lock_held(tx, lane, fence=fence, no=process.no)):
+            if not (yield from _lock_held(tx, lane, fence=fence, no=process.no)):
                 return []
             yield world.moment()
             claims = _take_due(world, tx, lane, no=process.no, limit=limit)

@@ -12,6 +12,7 @@ from tests.model.postgres import Postgres, Steps
 from tests.model.rules import Rules
 
 FRESH_S = 8.0
+NOTICED_AFTER_S = 2.5
 
 LaneId = tuple[str, str]
 Message = tuple[Any, ...]
@@ -109,18 +110,39 @@ class Ghost:
         self.cancelled: set[int] = set()
         self._posts: dict[tuple[int, int], float] = {}
         self._harm_until = -1.0
+        self._crashed_at = -1.0
+        self._noticed_by = -1.0
 
     def harm(self, until: float) -> None:
         """A fault that may repeat what was under way then: kill, stop, crash, lost reply."""
         self._harm_until = max(self._harm_until, until)
 
-    def post(self, claim: Claim) -> None:
-        """A delivery leaves for its endpoint."""
-        if claim.id in self.cancelled:
+    def crash(self, at: float, *, back_at: float) -> None:
+        """Postgres crashed; its workers notice at their next statement, which is a beat at the latest."""
+        self.harm(back_at)
+        self._crashed_at, self._noticed_by = at, back_at + NOTICED_AFTER_S
+
+    def post(self, claim: Claim, row: Delivery | None, *, now: float) -> None:
+        """A delivery leaves for its endpoint, and `row` is what Postgres has of it.
+
+        The known exception: a claim that a crash forgot, and a worker that has not noticed the crash. Nobody can tell it
+        apart, for as long as a beat.
+        """
+        unaware = claim.made_at <= self._crashed_at and now < self._noticed_by
+        if claim.id in self.cancelled and not unaware:
             raise Violation(f"delivery {claim.id} was sent after its cancellation was answered")
+        if row is not None and (row.fence, row.owner) != (claim.fence, claim.no) and not unaware:
+            raise Violation(f"delivery {claim.id} was sent by a worker that does not own it: {row}")
         earlier = self._posts.setdefault((claim.id, claim.attempts), claim.made_at)
         if earlier != claim.made_at and self._harm_until < min(earlier, claim.made_at):
-            raise Violation(f"attempt {claim.attempts + 1} of delivery {claim.id} was sent twice and no fault explains it")
+            raise Violation(
+                f"attempt {claim.attempts + 1} of delivery {claim.id} was sent twice and no fault explains it"
+            )
+
+    def put_back(self, claim: Claim, row: Delivery) -> None:
+        """A delivery goes back to its lane, because of what became of a claim."""
+        if row.owner not in (None, claim.no):
+            raise Violation(f"delivery {claim.id} was taken from the worker that owns it: {row}")
 
 
 class World:

@@ -1,0 +1,77 @@
+"""Workers are replaced one after the other while events flow, as a deployment does it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from threading import Event, Thread
+
+import psutil
+import psycopg
+
+from tests.e2e.client import Client
+from tests.e2e.system import System, wait_until
+from tests.sink import Answer, Sink
+
+ENDPOINTS = ("/a", "/b", "/c")
+BATCH = [{"eventType": "order.paid", "payload": n} for n in range(5)]
+WORKERS = 2
+
+
+class Load:
+    """Sends events as long as the block lasts; `ids` are those that were accepted."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._enough = Event()
+        self._thread = Thread(target=self._send)
+        self.ids: list[str] = []
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._thread.join(30)
+
+    def _send(self) -> None:
+        while not self._enough.wait(0.03):
+            self.ids += [result["id"] for result in self._client.send_batch(BATCH)]
+
+
+def restart(system: System, master: psutil.Process, database: psycopg.Connection) -> None:
+    """End a worker by SIGTERM and wait until another has taken its place."""
+    old = workers(database)
+    master.terminate()
+    wait_until(lambda: not master.is_running(), 30, what="the worker's end")
+    wait_until(lambda: len(workers(database)) == WORKERS and workers(database) != old, 30, what="a new worker")
+    assert len(system.masters("dramatiq")) == WORKERS
+
+
+def workers(database: psycopg.Connection) -> set[int]:
+    return {row[0] for row in database.execute("SELECT no FROM workers").fetchall()}
+
+
+def test_workers_restarted_in_turn_under_load_lose_and_double_nothing(
+    system: System, client: Client, database: psycopg.Connection, sink: Sink
+) -> None:
+    sink.answer = lambda arrival: Answer(delay_s=0.1)
+    for path in ENDPOINTS:
+        client.endpoint(sink.url(path))
+    masters = system.masters("dramatiq")
+    assert len(masters) == WORKERS
+    with Load(client) as load:
+        for master in masters:
+            arrived = len(sink.arrivals)
+            wait_until(lambda n=arrived: len(sink.arrivals) > n + 100, what="deliveries under way")
+            restart(system, master, database)
+    expected = Counter(dict.fromkeys(load.ids, 1))
+    assert len(expected) > 100
+    for path in ENDPOINTS:
+        wait_until(lambda p=path: len(sink.events(p)) >= len(expected), 30, what=f"every arrival at {path}")
+    wait_until(lambda: pending(client) == 0, what="the counts")
+    assert {path: sink.events(path) for path in ENDPOINTS} == dict.fromkeys(ENDPOINTS, expected)
+
+
+def pending(client: Client) -> int:
+    return client.data("{ queueStats { pending } }")["queueStats"]["pending"]
