@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ProgramFailed, RelayError) as cause:
         print(f"bench: {cause}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

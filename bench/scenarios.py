@@ -1,4 +1,4 @@
-"""The scenarios: which traffic each sends and which budgets (docs/architecture.md) it is held against."""
+"""The scenarios: which traffic each sends and which budgets it is held against."""
 
 from __future__ import annotations
 

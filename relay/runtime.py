@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -37,6 +37,7 @@ from relay.settings import Settings
 
 _HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
+_CANCEL_AGAIN_S = 1.0
 _REDIS_TIMEOUT_S = 2.0
 #: What the sender may use of SHUTDOWN_GRACE_S; the rest is for recording, giving back, and Dramatiq's own end.
 _SHARE_OF_GRACE = 0.6
@@ -133,10 +134,14 @@ class Worker:
         self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
 
-    async def start(self) -> None:
-        """Begin to beat and tick; while Postgres is away nothing is claimed."""
+    async def open(self) -> None:
+        """Start the pools."""
         await self.db.open()
         await self._beat_db.open()
+
+    async def start(self) -> None:
+        """Begin to beat and tick; while Postgres is away nothing is claimed."""
+        await self.open()
         self._beating = asyncio.create_task(_every(BEAT_S, self.beats.beat))
         self._tasks = [asyncio.create_task(self.clock.run()), asyncio.create_task(_follow_time(self.db, self.time))]
 
@@ -168,12 +173,17 @@ class Worker:
         with suppress(TimeoutError, *LOST):
             async with asyncio.timeout(_HEALTH_S):
                 await self.recorder.flush()
+                await self._stop_beating()
                 await self.beats.end()
-        await _cancel([self._beating] if self._beating else [])
+        await self._stop_beating()
         await self.transport.close()
         await self.queue.close()
         await self._beat_db.close()
         await self.db.close()
+
+    async def _stop_beating(self) -> None:
+        """Before the number goes: a beat without it would take a new one."""
+        await _cancel([self._beating] if self._beating else [])
 
     def tell_of_dead(self, ids: Sequence[UUID]) -> None:
         """Say in the log which deliveries died."""
@@ -228,7 +238,10 @@ async def _follow_time(db: Database, postgres_time: PostgresTime) -> None:
     await _every(_CLOCK_CHECK_S, measure)
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """End these tasks; one that goes on is cancelled again, for the libraries below may swallow a cancellation."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)

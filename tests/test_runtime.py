@@ -6,23 +6,26 @@ import asyncio
 from contextlib import suppress
 
 from relay import runtime
+from relay.runtime import Worker
 from relay.settings import Settings
-from tests.delivery.crew import open_crew
 
 STOP_S = 5.0
 
 
 async def test_a_clock_that_is_woken_at_the_moment_it_is_cancelled_ends(settings: Settings) -> None:
-    async with open_crew(settings) as crew:
-        for turns in range(8):
-            clock = asyncio.ensure_future(crew.clock.run())
-            await asyncio.sleep(0.1)
-            crew.clock.wake()
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            clock.cancel()
-            ended, _ = await asyncio.wait([clock], timeout=STOP_S)
-            assert ended, f"cancelled {turns} turns of the loop after it was woken, it goes on"
+    worker = Worker(settings)
+    await worker.db.open()
+    for turns in range(8):
+        clock = asyncio.ensure_future(worker.clock.run())
+        await asyncio.sleep(0.1)
+        worker.clock.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        clock.cancel()
+        ended, _ = await asyncio.wait([clock], timeout=STOP_S)
+        assert ended, f"cancelled {turns} turns of the loop after it was woken, it goes on"
+    await worker.queue.close()
+    await worker.db.close()
 
 
 async def test_what_swallows_a_cancellation_is_cancelled_again() -> None:

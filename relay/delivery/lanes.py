@@ -123,7 +123,7 @@ async def take(conn: Conn, lane: Lane, *, worker: int, limit: int) -> list[Claim
         UPDATE live l SET due_at = NULL, fence = %(fence)s, owner = %(worker)s, sent_at = now()
         FROM x, endpoints e
         WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND e.id = l.endpoint_id
-        RETURNING l.id, l.fence, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts, l.lost,
+        RETURNING l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts, l.lost,
                   l.created_at, e.version""",
         {"endpoint": lane.endpoint_id, "key": lane.key, "limit": limit, "fence": fence(), "worker": worker},
     )

@@ -42,6 +42,7 @@ class Claimed:
 
     id: UUID
     fence: int
+    owner: int
     tenant_id: UUID
     event_id: UUID
     endpoint_id: UUID
@@ -133,7 +134,7 @@ async def claim(conn: Conn, dispatched: Sequence[Dispatched], *, worker: int) ->
         u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[]) AS u (id, fence))
         UPDATE live l SET owner = %s FROM u, endpoints e
         WHERE l.id = u.id AND l.fence = u.fence AND l.owner IS NULL AND e.id = l.endpoint_id
-        RETURNING l.id, l.fence, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts, l.lost,
+        RETURNING l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts, l.lost,
                   l.created_at, e.version""",
         ([one.id for one in dispatched], [one.fence for one in dispatched], worker),
     )
@@ -141,18 +142,21 @@ async def claim(conn: Conn, dispatched: Sequence[Dispatched], *, worker: int) ->
 
 
 async def put_back(conn: Conn, claimed: Sequence[Claimed]) -> None:
-    """Return owned deliveries, none of which was sent, to their lanes, due now, and ring those; no attempt is counted."""
+    """Return owned deliveries, none of which was sent, to their lanes, due now, and ring those; no attempt is counted.
+
+    What another worker owns by now is left to it: after a crash that forgot the claim it may hold the same fence.
+    """
     await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[]) AS u (id, fence)),
+        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[], %s::int8[]) AS u (id, fence, owner)),
         w AS (
             UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, due_at = now(), reason = coalesce(l.reason, %s)
-            FROM u WHERE l.id = u.id AND l.fence = u.fence
+            FROM u WHERE l.id = u.id AND l.fence = u.fence AND (l.owner IS NULL OR l.owner = u.owner)
             RETURNING l.endpoint_id, l.lane, l.tenant_id, l.tier)
         INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
         SELECT DISTINCT endpoint_id, lane, tenant_id, tier, now() FROM w ORDER BY endpoint_id, lane
         ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at)""",
-        ([one.id for one in claimed], [one.fence for one in claimed], Reason.BUSY),
+        ([one.id for one in claimed], [one.fence for one in claimed], [one.owner for one in claimed], Reason.BUSY),
     )
 
 

@@ -56,16 +56,16 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', %s, true)),
         u AS MATERIALIZED (
             SELECT u.* FROM s, unnest(
-                %s::uuid[], %s::int8[], %s::text[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[],
-                %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[], %s::text[], %s::float4[], %s::float4[], %s::float4[],
-                %s::float4[], %s::float4[]) AS u (
-                id, fence, state, delay_s, reason, attempt_reason, url, status, error, request_headers, response_headers,
-                body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)),
+                %s::uuid[], %s::int8[], %s::int8[], %s::text[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::int[],
+                %s::text[], %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[], %s::text[],
+                %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::float4[]) AS u (
+                id, fence, owner, state, delay_s, reason, attempt_reason, url, status, error, request_headers,
+                response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)),
         f AS (DELETE FROM live l USING u WHERE u.state <> 'waiting' AND l.id = u.id AND l.fence = u.fence
             RETURNING l.*, u.state, u.reason AS why, l.attempts + (u.attempt_reason IS NOT NULL)::int AS n),
         w AS (UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, reason = u.reason, due_at =
                 now() + make_interval(secs => u.delay_s), attempts = l.attempts + (u.attempt_reason IS NOT NULL)::int
-            FROM u WHERE u.state = 'waiting' AND l.id = u.id AND l.fence = u.fence
+            FROM u WHERE u.state = 'waiting' AND l.id = u.id AND l.fence = u.fence AND coalesce(l.owner, u.owner) = u.owner
             RETURNING l.id, u.fence, l.tenant_id, l.endpoint_id, l.lane, l.tier, l.due_at, l.attempts AS n),
         a AS (INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, error,
                 request_headers, response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms,
@@ -93,6 +93,7 @@ def _columns(batch: Sequence[Recorded]) -> tuple[list[object], ...]:
     return (
         [one.delivery.id for one in batch],
         [one.delivery.fence for one in batch],
+        [one.delivery.owner for one in batch],
         [state_of(one.outcome) for one in batch],
         [one.outcome.delay_s if isinstance(one.outcome, Retry) else None for one in batch],
         [one.outcome.reason.value for one in batch],

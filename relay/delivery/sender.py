@@ -7,6 +7,7 @@ recorder. Nothing here waits, so an endpoint that never answers holds its own wi
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import Counter, deque
@@ -25,6 +26,7 @@ from relay.delivery.recorder import Recorder
 from relay.delivery.request import build_request
 from relay.delivery.transport import Request, Response, Transport
 
+_LOG = logging.getLogger(__name__)
 _FLOWS = 10_000
 _RECORDER_BEHIND_S = 0.1
 
@@ -142,7 +144,11 @@ class Sender:
                 self._put_back([shipment])
 
     def _post(self, shipment: Shipment, flow: _Flow) -> None:
-        request = build_request(shipment.delivery, shipment.content, shipment.destination, now_s=time.time())
+        try:
+            request = build_request(shipment.delivery, shipment.content, shipment.destination, now_s=time.time())
+        except ValueError as cause:
+            self._not_signed(shipment, cause)
+            return
         flow.in_flight += 1
         self._in_flight += 1
         self._of_tenant[shipment.destination.tenant_id] += 1
@@ -164,6 +170,12 @@ class Sender:
         shipment.done()
         self._start(flow)
         self._room.set()
+
+    def _not_signed(self, shipment: Shipment, cause: ValueError) -> None:
+        _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause)
+        attempt = Attempt(Reason.AUTH_FAILED, shipment.destination.url, 0.0, error="Relay could not sign the request.")
+        self._recorder.add(Recorded(shipment.delivery, _outcome(shipment, Reason.AUTH_FAILED), attempt))
+        shipment.done()
 
     def _put_back(self, shipments: Iterable[Shipment]) -> None:
         shipments = list(shipments)

@@ -26,7 +26,7 @@ NOWHERE = "http://127.0.0.1:1024/"
 async def open_crew(settings: Settings) -> AsyncIterator[Worker]:
     """Run a worker that beats only when told."""
     worker = Worker(settings)
-    await worker.db.open()
+    await worker.open()
     await worker.beats.beat()
     try:
         yield worker

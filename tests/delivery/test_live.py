@@ -125,3 +125,12 @@ async def test_what_goes_back_is_due_and_its_lane_rung_but_not_under_an_old_fenc
         (one.id, True, 0, 0)
     ]
     assert await rows(conn, "SELECT ready_at <= now() FROM lanes") == [(True,)]
+
+
+async def test_what_another_worker_owns_by_now_is_not_put_back(shop: Shop, conn: Conn) -> None:
+    """A crash of Postgres forgot our claim, the message went out again, and another worker claimed under the same fence."""
+    await shop.endpoint(NOWHERE)
+    (ours,) = await claimed(shop, conn, 1, worker=1)
+    await conn.execute("UPDATE live SET owner = 2")
+    await live.put_back(conn, [ours])
+    assert await rows(conn, "SELECT owner, due_at FROM live") == [(2, None)]

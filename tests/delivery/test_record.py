@@ -155,3 +155,10 @@ async def test_a_claim_is_hot_and_neither_it_nor_a_record_reads_a_partitioned_ta
     assert updated == 2000
     assert isinstance(hot, int)
     assert hot >= 1800
+
+
+async def test_a_retry_does_not_take_what_another_worker_owns_by_now(shop: Shop, conn: Conn) -> None:
+    (ours,) = await claimed(shop, conn, 1, worker=1)
+    await conn.execute("UPDATE live SET owner = 2")
+    await record(conn, [recorded(ours, Retry(Reason.HTTP_SERVER_ERROR, 1.0))])
+    assert await rows(conn, "SELECT owner, due_at, attempts FROM live") == [(2, None, 0)]

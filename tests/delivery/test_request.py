@@ -26,6 +26,7 @@ EVENT, ENDPOINT, TENANT = UUID(int=1), UUID(int=2), UUID(int=3)
 DELIVERY = Claimed(
     id=UUID(int=4),
     fence=5,
+    owner=9,
     tenant_id=TENANT,
     event_id=EVENT,
     endpoint_id=ENDPOINT,

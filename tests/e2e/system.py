@@ -23,6 +23,8 @@ BIN = Path(sys.executable).parent
 CHECKOUT = Path(__file__).parents[2]
 START_S = 60.0
 STOP_S = 60.0
+#: Counting is done every 2 s, and less often where it takes long: never more than 2 % of a worker's time.
+COUNTED_S = 60.0
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 20.0, *, what: str) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.e2e.client import Client, Made
-from tests.e2e.system import wait_until
+from tests.e2e.system import COUNTED_S, wait_until
 from tests.sink import Answer, Arrival, Sink
 
 EVENTS = 2_000
@@ -59,7 +59,7 @@ def test_all_arrive_and_every_number_is_the_receivers(client: Client, sink: Sink
     def queue() -> dict[str, int]:
         return client.data(QUEUE)["queueStats"]
 
-    wait_until(lambda: queue()["delivered"] == 2 * EVENTS, 15, what="the counts")
+    wait_until(lambda: queue()["delivered"] == 2 * EVENTS, COUNTED_S, what="the counts")
     assert queue() == {**dict.fromkeys(queue(), 0), "delivered": 2 * EVENTS}
     for endpoint, path, attempts in ((steady, "/steady", 1), (flaky, "/flaky", FAILURES + 1)):
         assert sink.events(path) == Counter(dict.fromkeys(sent, attempts))
@@ -67,7 +67,9 @@ def test_all_arrive_and_every_number_is_the_receivers(client: Client, sink: Sink
         assert {delivery["event"]["id"] for delivery in listed} == sent
         assert {(delivery["status"], delivery["attempts"]) for delivery in listed} == {("DELIVERED", attempts)}
         assert len(listed) == EVENTS
-        wait_until(lambda e=endpoint, n=attempts: stats(client, e)["attempts"] == n * EVENTS, 15, what="the stats")
+        wait_until(
+            lambda e=endpoint, n=attempts: stats(client, e)["attempts"] == n * EVENTS, COUNTED_S, what="the stats"
+        )
         assert stats(client, endpoint) == {
             "totalEvents": EVENTS,
             "delivered": EVENTS,

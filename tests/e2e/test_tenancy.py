@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.client import Client
 from tests.e2e.conftest import NewClient
-from tests.e2e.system import wait_until
+from tests.e2e.system import COUNTED_S, wait_until
 from tests.sink import Sink
 
 LOOK = """query($event: ID!, $delivery: ID!, $endpoint: ID!) {
@@ -53,7 +53,7 @@ def test_lists_and_totals_are_a_clients_own(client: Client, new_client: NewClien
     def delivered() -> int:
         return client.data(SUMMARY)["queueStats"]["delivered"]
 
-    wait_until(lambda: delivered() == 1, what="the counts")
+    wait_until(lambda: delivered() == 1, COUNTED_S, what="the counts")
     empty = {"totalCount": 0, "nodes": []}
     assert new_client().data(SUMMARY) == {
         **dict.fromkeys(("events", "deliveries", "endpoints"), empty),

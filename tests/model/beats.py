@@ -149,8 +149,7 @@ class Clock:
         out: list[tuple[str, LaneId, int]] = []
         with world.postgres.begin(self._process) as tx:
             for lane, row in tx.scan("lanes"):
-                due = row.fence is None and row.ready_at is not None and row.ready_at <= world.now
-                if due and tx.try_lock(("lanes", lane)):
+                if row.fence is None and row.due(world.now) and tx.try_lock(("lanes", lane)):
                     out.append(("lane", lane, world.fence()))
             yield world.blink()
             out = [one for one in out if tx.get("lanes", one[1]).fence is None]

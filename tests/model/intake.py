@@ -84,7 +84,8 @@ def _drain(world: World, process: Process, tx: Transaction) -> Generator[float, 
     entries = [(n, event) for n, event in tx.scan("outbox") if n >= process.hint][:DRAINED_AT_ONCE]
     snapshot = tx.snapshot()
     yield world.moment()
-    busy = {lane for lane, row in tx.scan("lanes") if row.ready_at is not None or row.fence is not None}
+    lanes: dict[LaneId, Lane] = dict(tx.scan("lanes"))
+    busy = {lane for lane, row in lanes.items() if row.fence is not None or row.due(world.now)}
     out: list[tuple[int, int]] = []
     rung: set[LaneId] = set()
     for n, event in entries:

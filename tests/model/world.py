@@ -47,6 +47,10 @@ class Lane:
     owner: int | None = None
     sent_at: float = 0.0
 
+    def due(self, now: float) -> bool:
+        """True when it has work to do now."""
+        return self.ready_at is not None and self.ready_at <= now
+
     def rung(self, at: float) -> Lane:
         """This lane, to be looked at no later than `at`."""
         return replace(self, ready_at=at if self.ready_at is None else min(self.ready_at, at))
