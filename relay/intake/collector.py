@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
+from psycopg_pool import PoolTimeout
 
 from relay import metrics
 from relay.db import LOST, REPEATABLE, SPLITTABLE, Database
@@ -87,6 +88,8 @@ class Collector:
             items = self._next_batch()
             try:
                 await self._store(items)
+            except LOST as cause:
+                _LOG.warning("%d events are refused, Postgres cannot be reached: %s", len(items), cause)
             except Exception:
                 _LOG.exception("a batch of %d events failed", len(items))
             finally:
@@ -120,8 +123,9 @@ class Collector:
                 continue
             except SPLITTABLE as cause:
                 return await self._split(leaders, cause)
-            except LOST:
-                if attempt == _TRIES - 1:
+            except LOST as cause:
+                # Who had no connection for 5 s tells the producer; a next try would only take as long again.
+                if attempt == _TRIES - 1 or isinstance(cause, PoolTimeout):
                     raise
                 may_be_stored = True
                 await asyncio.sleep(0.05 * 4**attempt)

@@ -85,7 +85,7 @@ def test_a_change_holds_for_the_next_delivery(client: Client, sink: Sink) -> Non
 
 
 def test_a_change_of_the_retries_holds_for_what_fails_already(client: Client, sink: Sink) -> None:
-    sink.answer = lambda arrival: Answer(503)
+    sink.answer = lambda _: Answer(503)
     endpoint = client.endpoint(sink.url(), retrySchedule=[300, 600_000])
     event = client.send()
     wait_until(lambda: len(sink.arrivals) == 1, what="the first attempt")
@@ -97,7 +97,7 @@ def test_a_change_of_the_retries_holds_for_what_fails_already(client: Client, si
 
 
 def test_deleting_an_endpoint_cancels_what_waits_there(client: Client, sink: Sink) -> None:
-    sink.answer = lambda arrival: Answer(503)
+    sink.answer = lambda _: Answer(503)
     endpoint = client.endpoint(sink.url(), retrySchedule=[600_000])
     events = [client.send() for _ in range(3)]
     wait_until(lambda: all(client.story(event)["status"] == "FAILED" for event in events), what="three failures")
