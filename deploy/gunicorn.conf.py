@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from relay import log
 from relay.processes import end_with_parent, metrics_folder
 from relay.settings import SettingsError, read_settings
 
@@ -30,5 +31,6 @@ control_socket_disable = True  # its default path is one per user: two Relays on
 
 
 def post_fork(server: object, worker: object) -> None:  # noqa: ARG001 - gunicorn passes both by position
-    """Have the kernel end this worker when its master dies, however it dies."""
+    """Log as the settings say, and have the kernel end this worker when its master dies, however it dies."""
+    log.configure(_settings)
     end_with_parent()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from relay import metrics
-from relay.db import LOST, Conn, Database
+from relay.db import LOST, REPEATABLE, Conn, Database
 from relay.delivery import beats, lanes, live
 from relay.delivery.live import TIERS, hints_for
 from relay.ids import fence
@@ -78,6 +78,8 @@ class Clock:
                     self._connected_since = self._connected_since or loop.time()
                 if self.leads:
                     await self._tick()
+            except REPEATABLE as cause:
+                _LOG.info("the clock tries again: %s", cause)
             except (*LOST, *UNREACHABLE) as cause:
                 _LOG.warning("the clock goes on: %s", cause)
                 self._connected_since = None

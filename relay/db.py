@@ -83,7 +83,7 @@ class Database:
 
     def _replace_dead(self) -> None:
         """One connection was lost, so others may be: look at those in the pool before they are lent again."""
-        if self._checking is None or self._checking.done():
+        if not self._pool.closed and (self._checking is None or self._checking.done()):
             self._checking = asyncio.get_running_loop().create_task(self._pool.check())
 
     @asynccontextmanager

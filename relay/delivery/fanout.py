@@ -63,15 +63,20 @@ class FanOut:
 
         Looks once more after the last commit, when the locks are gone: who came meanwhile found them taken and left.
         """
-        limit = MAX_EVENTS
+        limit, in_vain = MAX_EVENTS, 0
         while True:
             batch = await self._drain_once(shards, limit=limit)
             if batch is None:
                 return
             if batch.dispatched:
                 yield batch.dispatched
-            if not batch.found and not await self._has_work(batch.shards):
+            if batch.found:
+                in_vain = 0
+            elif in_vain or not await self._has_work(batch.shards):
                 return
+            else:
+                in_vain = 1
+                self._hints.forget(batch.shards)
             limit = batch.limit
 
     async def _drain_once(self, shards: Sequence[int], *, limit: int) -> _Batch | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 #: Delays before retry 1, 2, … when an endpoint says nothing else: 10 retries over about 34 hours, in ms.
 DEFAULT_SCHEDULE_MS = (
     1_000, 5_000, 30_000, 120_000, 600_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000, 86_400_000,
 )  # fmt: skip
 JITTER = 0.2
+_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +52,17 @@ def retry_delay_s(
     if retry_after_s is not None:
         delay_s = max(delay_s, min(retry_after_s, policy.longest_ms() / 1000))
     return delay_s
+
+
+def parse_retry_after(value: str, *, now_s: float) -> float | None:
+    """Seconds to wait by a Retry-After header, given as seconds or as an HTTP date; None when it is neither.
+
+    `now_s` is the time now in Unix seconds. A date in the past is 0. RFC 9110, section 10.2.3.
+    """
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:_DIGITS])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
+    except (TypeError, ValueError, OverflowError):
+        return None

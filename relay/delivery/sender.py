@@ -19,11 +19,13 @@ from uuid import UUID
 from relay import metrics
 from relay.delivery.destinations import Content, Destination
 from relay.delivery.live import Claimed
+from relay.delivery.masking import masked
 from relay.delivery.outcomes import Outcome, Reason, decide, reason_of
 from relay.delivery.pace import Pace
 from relay.delivery.record import Attempt, Recorded
 from relay.delivery.recorder import Recorder
 from relay.delivery.request import build_request
+from relay.delivery.retry import parse_retry_after
 from relay.delivery.transport import Request, Response, Transport
 
 _LOG = logging.getLogger(__name__)
@@ -164,9 +166,8 @@ class Sender:
             metrics.ATTEMPTS.labels(reason.value).inc()
             metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
             flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms)
-            self._recorder.add(
-                Recorded(shipment.delivery, _outcome(shipment, reason), _attempt(request, response, reason))
-            )
+            outcome = _outcome(shipment, reason, retry_after_s=_asked_to_wait(response))
+            self._recorder.add(Recorded(shipment.delivery, outcome, _attempt(request, response, reason)))
         shipment.done()
         self._start(flow)
         self._room.set()
@@ -185,11 +186,20 @@ class Sender:
                 shipment.done()
 
 
-def _outcome(shipment: Shipment, reason: Reason) -> Outcome:
+def _asked_to_wait(response: Response) -> float | None:
+    """Seconds that a 429 or 503 asks for (RFC 9110, section 10.2.3)."""
+    if response.status not in (429, 503):
+        return None
+    return parse_retry_after(response.headers.get("retry-after", ""), now_s=time.time())
+
+
+def _outcome(shipment: Shipment, reason: Reason, *, retry_after_s: float | None = None) -> Outcome:
     policy = shipment.destination.policy
     if shipment.content.max_attempts is not None:
         policy = replace(policy, max_retries=shipment.content.max_attempts - 1)
-    return decide(reason, policy, attempts=shipment.delivery.attempts + 1, random=random.random)
+    return decide(
+        reason, policy, attempts=shipment.delivery.attempts + 1, random=random.random, retry_after_s=retry_after_s
+    )
 
 
 def _attempt(request: Request, response: Response, reason: Reason) -> Attempt:
@@ -200,8 +210,8 @@ def _attempt(request: Request, response: Response, reason: Reason) -> Attempt:
         total_ms=timings.total_ms,
         status=response.status or None,
         error=response.error,
-        request_headers=dict(request.headers),
-        response_headers=response.headers,
+        request_headers=masked(request.headers),
+        response_headers=masked(response.headers.items()),
         body=response.body,
         body_truncated=response.body_truncated,
         peer_ip=response.peer_ip,

@@ -134,8 +134,9 @@ class Collector:
         candidates = [item.candidate for item in leaders]
         async with self._db.connection() as conn:
             stored = await store(conn, candidates, lock_timeout_ms=lock_timeout_ms)
-            metrics.BATCHES.inc()
-            metrics.EVENTS.inc(len(stored.receipts))
+            if stored.receipts:
+                metrics.BATCHES.inc()
+                metrics.EVENTS.inc(len(stored.receipts))
             self._ring_for(stored.shards)
             for item in leaders:
                 if receipt := stored.receipts.get(item.candidate.id):

@@ -50,6 +50,11 @@ class Hints:
         """The smallest n worth looking at, shard by shard."""
         return [self.low.get(shard, 0) for shard in shards]
 
+    def forget(self, shards: Sequence[int]) -> None:
+        """Begin at the very first n again: there is work that the hint passes over, as when somebody put it back by hand."""
+        for shard in shards:
+            self.low.pop(shard, None)
+
     def learn(self, shards: Sequence[int], head: Head) -> None:
         """Take in what a drain saw, after its commit."""
         for shard in shards:

@@ -96,7 +96,7 @@ class Paused(FanOut):
         super().__init__(db, ids=Uuid7())
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int]:
+    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int, int]:
         result = await super()._fan_out(conn, head)
         self.reached.set()
         await self.go_on.wait()
@@ -188,3 +188,19 @@ async def test_a_big_fan_out_is_stored_in_bounded_transactions(shop: Shop, db: D
     rows = await conn.execute("SELECT count(*) FROM live WHERE fence IS NOT NULL")
     assert await rows.fetchall() == [(50,)]
     assert len(sent) == 200
+
+
+async def test_an_event_that_somebody_puts_back_by_hand_is_fanned_out(shop: Shop, db: Database, conn: Conn) -> None:
+    """It stands before the hint by now: looked for from there, the shard would seem to have work and none for ever."""
+    await shop.endpoint(NOWHERE)
+    fan = FanOut(db, ids=Uuid7())
+    await shop.send(1)
+    await conn.execute("UPDATE outbox SET failed_reason = 'a reason'")
+    for _ in range(3):
+        await shop.send(1)
+        await drain(fan)
+    await conn.execute("UPDATE outbox SET failed_reason = NULL")
+    async with asyncio.timeout(5):
+        await drain(fan)
+    assert await outbox.shards_with_work(conn) == []
+    assert len(await planned(conn)) == 4

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery.retry import DEFAULT_SCHEDULE_MS, JITTER, RetryPolicy, retry_delay_s
+from relay.delivery.retry import DEFAULT_SCHEDULE_MS, JITTER, RetryPolicy, parse_retry_after, retry_delay_s
 
 # What an endpoint may ask for: see relay/catalog/policies.py.
 RETRIES = st.integers(0, 100)
@@ -76,3 +77,30 @@ def test_the_default_policy_makes_eleven_attempts_over_about_34_hours() -> None:
     delays = [retry_delay_s(policy, attempts=n, random=lambda: 0.5) for n in range(1, 12)]
     assert delays == [*(ms / 1000 for ms in DEFAULT_SCHEDULE_MS), None]
     assert 33 < sum(DEFAULT_SCHEDULE_MS) / 3_600_000 < 35
+
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        ("Mon, 23 Nov 2026 12:00:30 GMT", 30.0),
+        ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("Mon, 99 Foo 2026 12:00:30 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(value: str, seconds: float | None) -> None:
+    assert parse_retry_after(value, now_s=NOW) == seconds
+
+
+@given(st.text())
+def test_no_retry_after_raises(value: str) -> None:
+    found = parse_retry_after(value, now_s=NOW)
+    assert found is None or found >= 0

@@ -38,7 +38,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 20.0, *, what
 class System:
     """A `relay up` in a folder of its own, on ports that nobody else uses."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, workers: int, **settings: str) -> None:
         self.port, metrics_port = free_port(), free_port()
         self.url, self.metrics_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{metrics_port}"
         self.data_dir = folder / "data"
@@ -55,7 +55,7 @@ class System:
             **settings,
         }
         self._log = folder / "log"
-        (folder / "Procfile").write_text(_procfile())
+        (folder / "Procfile").write_text(_procfile(workers))
         with self._log.open("w") as output:
             self.process = subprocess.Popen(
                 [BIN / "relay", "up"], cwd=folder, env=self.environment, stdout=output, stderr=subprocess.STDOUT
@@ -107,20 +107,21 @@ class System:
             self.process.kill()
 
 
-def _procfile() -> str:
-    """What the checkout's Procfile starts, and a second worker."""
+def _procfile(workers: int) -> str:
+    """What the checkout's Procfile starts, from anywhere, and more than one worker."""
     home = shlex.quote(str(CHECKOUT))
     config = shlex.quote(str(CHECKOUT / "deploy" / "gunicorn.conf.py"))
     web = f"web: gunicorn --chdir {home} --config {config} api.app:app"
-    return f"{web}\nworker: relay worker\nworker2: relay worker\n"
+    names = ["worker", *(f"worker{n}" for n in range(2, workers + 1))]
+    return "\n".join([web, *(f"{name}: relay worker" for name in names)])
 
 
 @contextmanager
-def running_system(**settings: str) -> Iterator[System]:
-    """Run a system until the end of the block; it must end in order."""
+def running_system(*, workers: int = 2, **settings: str) -> Iterator[System]:
+    """Run a system until the end of the block; it must log no trace of our code, and end in order."""
     folder = Path(tempfile.mkdtemp(prefix="relay-e2e-"))
     folder.chmod(0o755)  # Postgres's own user passes through
-    system = System(folder, **settings)
+    system = System(folder, workers=workers, **settings)
     try:
         system.await_start()
         yield system

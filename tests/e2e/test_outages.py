@@ -6,6 +6,7 @@ The servers are given by DATABASE_URL and REDIS_URL here, so that `relay up` nei
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,7 @@ def fragile() -> Iterator[Fragile]:
     with (
         own_postgres() as postgres,
         own_valkey() as valkey,
-        running_system(DATABASE_URL=postgres.server.url, REDIS_URL=valkey.server.url) as system,
+        running_system(workers=1, DATABASE_URL=postgres.server.url, REDIS_URL=valkey.server.url) as system,
     ):
         yield Fragile(system, Client(system.url, key=asyncio.run(make_key(system))), postgres, valkey)
 
@@ -81,8 +82,16 @@ def test_without_postgres_it_is_not_ready_and_producers_are_told_to_try_again(fr
     assert (refused.status, refused.error["code"]) == (503, "UNAVAILABLE")
     assert int(refused.headers["retry-after"]) >= 1
     assert asking.result().error["code"] == "UNAVAILABLE"
+    wait_until(lambda: told(fragile.system), what="a line in the log of the web processes")
+    assert {json.loads(line)["level"] for line in told(fragile.system)} == {"warn"}
     fragile.postgres.start()
     wait_until(lambda: fragile.says(200, postgres="up"), 30, what="Postgres told to be up")
     wait_until(lambda: client.ask("{ events { totalCount } }").status == 200, what="an answer")
     sent = client.send()
     wait_until(lambda: sent in sink.events(), what="an arrival")
+
+
+def told(system: System) -> list[str]:
+    """What the web processes logged of it."""
+    lines = [line.partition("| ") for line in system.log().splitlines()]
+    return [text for name, _, text in lines if name.startswith("web") and "Postgres could not be reached" in text]

@@ -1,0 +1,20 @@
+"""What of a request's and an answer's headers may be stored and shown: names always, values that look secret never."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+MASK = "***"
+_SECRET = re.compile(r"auth|cookie|token|secret|passw|api-?key|credential|session", re.IGNORECASE)
+
+
+def masked(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The headers with the values of credentials replaced; signatures prove and reveal nothing, they stay."""
+    return {name: MASK if _is_secret(name) else value for name, value in headers}
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
+    return _SECRET.search(name) is not None
