@@ -23,10 +23,10 @@ import redis
 from bench import cpu
 from bench.programs import CHECKOUT, ProgramFailed
 from relay.cli.client import Client
-from relay.data_folder import embedded_urls
-from relay.development import free_port, is_given, with_defaults
 from relay.processes import Command, spawn_options
 from relay.settings import read_settings
+from relay.up.data_folder import embedded_urls
+from relay.up.development import free_port, is_given, with_defaults
 
 _RELAY = Path(sys.executable).parent / "relay"
 _READY = "Relay is running:"

@@ -24,9 +24,16 @@ from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
 from relay.db import migrate
-from relay.embedded import POSTGRES_OPTIONS, Server, postgres_refusal, prepare_postgres, prepare_valkey, redis_refusal
 from relay.processes import spawn_options
 from relay.settings import Settings, read_settings
+from relay.up.embedded import (
+    POSTGRES_OPTIONS,
+    Server,
+    postgres_refusal,
+    prepare_postgres,
+    prepare_valkey,
+    redis_refusal,
+)
 
 SIGNING_KEY = "a signing key that only tests use"
 START_TIMEOUT_S = 30.0

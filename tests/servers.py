@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import psycopg
 
-from relay.embedded import Server, postgres_refusal, prepare_postgres, prepare_valkey, redis_refusal
 from relay.processes import spawn_options
+from relay.up.embedded import Server, postgres_refusal, prepare_postgres, prepare_valkey, redis_refusal
 
 START_S = 30.0
 #: Not safe against a power cut, which no test makes; asynchronous commits are lost by a crash all the same.

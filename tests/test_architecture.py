@@ -15,7 +15,20 @@ PACKAGES = ("relay", "actors", "api")
 # From the bottom up: a module of `relay` imports from its own layer and from those before it in this table. A package's
 # decisions that lower layers need (plain functions, no table, no wire) are named one by one.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "ids", "settings", "paging", "specs", "log", "metrics", "partitions", "migrations", "db", "queue", "broker"),
+    (
+        "errors",
+        "ids",
+        "settings",
+        "paging",
+        "specs",
+        "log",
+        "metrics",
+        "partitions",
+        "migrations",
+        "db",
+        "queue",
+        "broker",
+    ),
     ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
     ("tenancy", "catalog.secrets"),
     ("catalog",),
@@ -23,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recovery",),
     ("insight",),
     ("workers", "clock", "feed", "runtime"),
-    ("processes", "data_folder", "embedded", "supervisor", "development", "welcome", "up"),
+    ("processes", "up"),
     ("cli",),
 )
 # A library and the only modules that may import it; a module stands for what is below it, too.
@@ -34,7 +47,7 @@ KEPT: dict[str, tuple[str, ...]] = {
     "pycurl": ("relay.delivery",),
 }
 # Entry points read the environment; whoever else needs a setting is given it.
-MAY_READ_ENVIRONMENT = ("relay.settings", "relay.up", "relay.cli", "actors.main")
+MAY_READ_ENVIRONMENT = ("relay.settings", "relay.cli", "actors.main")
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "service", "misc"}
 LONGEST_MODULE = 300
 LONGEST_FUNCTION = 40

@@ -19,13 +19,13 @@ from relay.catalog.secrets import Vault
 from relay.cli.environment import command_environment, data_dir
 from relay.cli.terminal import iso, print_json, table
 from relay.db import Conn
-from relay.development import is_given
 from relay.errors import NotFound, Unavailable
 from relay.settings import SettingsError, read_settings
 from relay.tenancy import api_keys, tenants
 from relay.tenancy.api_keys import ApiKey
 from relay.tenancy.scopes import CLIENT_SCOPES, Scope
 from relay.tenancy.tenants import Tenant
+from relay.up.development import is_given
 
 _EXAMPLES = """examples:
   relay apikey create --tenant shop

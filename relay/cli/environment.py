@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from relay.data_folder import embedded_urls, signing_key
-from relay.development import is_given
 from relay.settings import Settings, SettingsError, read_settings
+from relay.up.data_folder import embedded_urls, signing_key
+from relay.up.development import is_given
 
 
 def data_dir() -> Path:

@@ -6,9 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
-from relay import up
 from relay.cli.environment import data_dir
 from relay.processes import end_with_parent
+from relay.up.run import Options, up
 
 _SUMMARY = "run Relay on this machine: Postgres, Valkey, web and workers; Ctrl-C stops all"
 
@@ -27,4 +27,4 @@ def run(arguments: argparse.Namespace) -> int:
         end_with_parent()
     here, checkout = Path("Procfile"), Path(__file__).parents[2] / "Procfile"
     procfile = arguments.procfile or (here if here.exists() else checkout)
-    return up.up(up.Options(data_dir=data_dir(), procfile=procfile), os.environ)
+    return up(Options(data_dir=data_dir(), procfile=procfile), os.environ)

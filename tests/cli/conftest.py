@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.development import free_port
+from relay.up.development import free_port
 
 RELAY = Path(sys.executable).parent / "relay"
 CHECKOUT = Path(__file__).parents[2]

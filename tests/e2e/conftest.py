@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from relay.catalog.secrets import Vault
-from relay.data_folder import signing_key
 from relay.tenancy import api_keys, tenants
 from relay.tenancy.scopes import CLIENT_SCOPES
+from relay.up.data_folder import signing_key
 from tests.e2e.client import Client
 from tests.e2e.system import System, running_system
 from tests.sink import Sink

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from relay.data_folder import embedded_urls
-from relay.development import free_port
+from relay.up.data_folder import embedded_urls
+from relay.up.development import free_port
 
 BIN = Path(sys.executable).parent
 CHECKOUT = Path(__file__).parents[2]

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from relay.data_folder import recall
-from relay.development import free_port
+from relay.up.data_folder import recall
+from relay.up.development import free_port
 from tests.e2e.client import Client
 from tests.e2e.signatures import assert_signed
 from tests.e2e.system import CHECKOUT, wait_until

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.development import check_exposure, check_port, local_url, procfile_commands, with_defaults
 from relay.settings import Settings, SettingsError, read_settings
+from relay.up.development import check_exposure, check_port, local_url, procfile_commands, with_defaults
 
 LEAST = {
     "DATABASE_URL": "postgresql://relay@127.0.0.1/relay",

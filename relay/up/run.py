@@ -15,17 +15,15 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from relay import development
-from relay.data_folder import embedded_urls, forget, open_folder, remember, signing_key
 from relay.db import migrate
-from relay.embedded import Server, create_database, postgres_refusal, prepare_postgres, prepare_valkey, redis_refusal
 from relay.errors import Unavailable
 from relay.processes import Command
 from relay.settings import Settings, SettingsError, read_settings
-from relay.supervisor import Child, Log
-from relay.welcome import welcome
-
-__all__ = ["Options", "embedded_urls", "up"]
+from relay.up import development
+from relay.up.data_folder import forget, open_folder, remember, signing_key
+from relay.up.embedded import Server, create_database, postgres_refusal, prepare_postgres, prepare_valkey, redis_refusal
+from relay.up.supervisor import Child, Log
+from relay.up.welcome import welcome
 
 _START_TIMEOUT_S = 60.0
 _SERVER_GRACE_S = 10.0

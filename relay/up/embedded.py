@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 import psycopg
 import redis
 
-from relay.data_folder import keep_port, recall, remember
 from relay.processes import Command
 from relay.settings import SettingsError
+from relay.up.data_folder import keep_port, recall, remember
 
 _ELSEWHERE = Path("/var/lib/relay")
 _UNPRIVILEGED = ("nobody", "postgres", "daemon")

@@ -19,8 +19,8 @@ from typing import Self
 import psycopg
 import pytest
 
-from relay.data_folder import embedded_urls, open_folder, recall
-from relay.development import free_port
+from relay.up.data_folder import embedded_urls, open_folder, recall
+from relay.up.development import free_port
 
 RELAY = Path(sys.executable).parent / "relay"
 DEADLINE_S = 30.0
