@@ -33,6 +33,8 @@ SPLITTABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.LockNotA
 
 _MIGRATION_LOCK = 7000
 _POOL_WAIT_S = 5.0
+#: After an outage the pool is back within this time: its back-off doubles, and would else grow with the outage.
+_RECONNECT_S = 5.0
 _AGAIN_S = 0.5
 
 
@@ -51,6 +53,7 @@ class Database:
             min_size=min(2, connections),
             max_size=connections,
             timeout=_POOL_WAIT_S,
+            reconnect_timeout=_RECONNECT_S,
             open=False,
             configure=_refuse_asynchronous_default,
             kwargs={

@@ -68,6 +68,7 @@ _METADATA = frozenset(
     )
 )
 
+_LIFTED_BY = "; the setting ALLOWED_PRIVATE_NETWORKS lists the private networks that endpoints may be in"
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\\u0080-\U0010ffff]")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -156,11 +157,8 @@ def _check_host(parts: SplitResult, guard: Guard, field: str) -> None:
     else:
         forbidden = literal is not None and guard.forbids(literal)
     if forbidden:
-        raise Invalid(
-            f"The URL points at {host}, an address Relay must not send to; "
-            "the setting ALLOWED_PRIVATE_NETWORKS lists the private networks that endpoints may be in.",
-            field=field,
-        )
+        lifted = "" if literal is not None and ip_address(literal) in _METADATA else _LIFTED_BY
+        raise Invalid(f"The URL points at {host}, an address Relay must not send to{lifted}.", field=field)
 
 
 def _literal(host: str, field: str) -> str | None:

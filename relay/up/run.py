@@ -15,10 +15,14 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
+
+from relay.catalog.secrets import Vault
 from relay.db import migrate
 from relay.errors import Unavailable
 from relay.processes import Command
 from relay.settings import Settings, SettingsError, read_settings
+from relay.tenancy import tenants
 from relay.up import development
 from relay.up.data_folder import forget, open_folder, remember, signing_key
 from relay.up.embedded import Server, create_database, postgres_refusal, prepare_postgres, prepare_valkey, redis_refusal
@@ -133,6 +137,7 @@ class _Run:
         applied = await asyncio.to_thread(migrate, settings.database_url)
         if applied:
             self._log.line("relay", f"database brought up to date: {', '.join(applied)}")
+        secret = None if settings.auth_enabled else await _one_client(settings)
         url = development.local_url(settings)
         metrics_url = f"http://127.0.0.1:{settings.metrics_port}" if settings.metrics_port else None
         remember(self._data_dir, RELAY_URL=url)
@@ -142,7 +147,9 @@ class _Run:
             base = {"web": url, "worker": metrics_url}.get(child.command.name)
             if base is not None:
                 await self._until(partial(_page_refusal, f"{base}/health/ready"), child=child)
-        self._log.block(welcome(settings, url=url, data_dir=self._data_dir, metrics_url=metrics_url))
+        self._log.block(
+            welcome(settings, url=url, data_dir=self._data_dir, metrics_url=metrics_url, client_secret=secret)
+        )
 
     async def _start_servers(self) -> None:
         """Start the embedded servers that stand in for what was not given, both at once."""
@@ -185,6 +192,13 @@ class _Run:
         for server in reversed(self._servers):
             await server.stop(grace_s=_SERVER_GRACE_S)
         forget(self._data_dir, "DATABASE_URL", "REDIS_URL", "RELAY_URL")
+
+
+async def _one_client(settings: Settings) -> str | None:
+    """Make the client that everything belongs to without keys; return its secret if it is new."""
+    async with await psycopg.AsyncConnection.connect(settings.database_url) as conn:
+        _, secret = await tenants.ensure(conn, tenants.DEFAULT_NAME, vault=Vault(settings.signing_key))
+        return secret
 
 
 def _page_refusal(url: str) -> str | None:

@@ -12,20 +12,25 @@ from relay.settings import Settings
 _EVENT = '{"eventType":"user.created","payload":{"id":1}}'
 
 
-def welcome(settings: Settings, *, url: str, data_dir: Path, metrics_url: str | None) -> str:
-    """The block of text; `url` is where this machine reaches the API."""
+def welcome(settings: Settings, *, url: str, data_dir: Path, metrics_url: str | None, client_secret: str | None) -> str:
+    """The block of text; `url` is where this machine reaches the API, `client_secret` the new client's, to be seen once."""
     places = [("API", f"{url}/graphql"), ("Events", f"POST {url}/api/v1/events")]
     if settings.enable_playground:
         places.insert(0, ("Playground", f"{url}/playground"))
     if metrics_url is not None:
         places.append(("Metrics", f"{metrics_url}/metrics"))
     places.append(("Data", _short(data_dir)))
+    if client_secret is not None:
+        places.append(
+            ("Secret", f"{client_secret}\n  {'':<12}(shown this once: signs what is sent to a `destination`)")
+        )
     relay = _prefix(data_dir) + shlex.quote(_short(_relay_command()))
     key = " -H 'X-API-Key: YOUR_KEY'" if settings.auth_enabled else ""
+    with_key = " --key YOUR_KEY" if settings.auth_enabled else ""
     steps = [
-        f"{relay} listen",
+        f"{relay} listen{with_key}",
         f"curl -s {url}/api/v1/events -H 'Content-Type: application/json'{key} -d '{_EVENT}'",
-        f"{relay} why EVENT_ID",
+        f"{relay} why EVENT_ID{with_key}",
     ]
     if settings.auth_enabled:
         steps.insert(0, f"{relay} apikey create --tenant demo")

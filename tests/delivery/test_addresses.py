@@ -214,7 +214,7 @@ PRIVATE_HOSTS = [
 ]
 
 
-@pytest.mark.parametrize("host", [*PRIVATE_HOSTS, "10.0.0.1", "192.168.0.1", "[fd00::1]", "169.254.169.254", "0"])
+@pytest.mark.parametrize("host", [*PRIVATE_HOSTS, "10.0.0.1", "192.168.0.1", "[fd00::1]", "169.254.1.1", "0"])
 def test_a_private_address_in_any_spelling_is_invalid_and_the_setting_is_named(host: str) -> None:
     with pytest.raises(Invalid, match="ALLOWED_PRIVATE_NETWORKS"):
         check_url(f"http://{host}:8080/hook", guard=GUARD)
@@ -229,3 +229,10 @@ def test_a_loopback_url_is_good_when_loopback_is_allowed(host: str) -> None:
 def test_no_text_raises_anything_but_invalid(url: str) -> None:
     with suppress(Invalid):
         check_url(url, guard=GUARD)
+
+
+def test_a_refusal_names_the_setting_only_where_it_helps() -> None:
+    with pytest.raises(Invalid, match="ALLOWED_PRIVATE_NETWORKS"):
+        check_url("http://10.0.0.1/", guard=Guard(()))
+    with pytest.raises(Invalid, match=r"must not send to\.$"):
+        check_url("http://169.254.169.254/latest/meta-data", guard=Guard(()))

@@ -37,7 +37,8 @@ URLS: list[tuple[str, str]] = [
     ("http://10.1.2.3/hook", SETTING),
     ("http://192.168.0.1/hook", SETTING),
     ("http://[fd00::1]/hook", SETTING),
-    ("http://169.254.169.254/latest/meta-data", SETTING),
+    ("http://169.254.1.1/", SETTING),
+    ("http://169.254.169.254/latest/meta-data", "must not send to"),
     ("http:///hook", "host"),
 ]
 INTAKE = ("/api/v1/events", "/api/v1/events/batch")
