@@ -9,7 +9,7 @@ from falcon.asgi import Request, Response
 from graphql import ExecutionResult, GraphQLError
 from graphql.execution import execute
 
-from api.auth import Authenticator, Caller
+from api.auth import Authenticator, Caller, presented_key
 from api.bodies import decode, read_body
 from api.errors import graphql_extensions, shown
 from api.graphql.context import Context
@@ -79,11 +79,11 @@ class GraphQLResource:
         return await _execute(operation, variables, context)
 
     async def _caller(self, req: Request) -> Caller | Unauthenticated:
-        """Who calls; with the playground on, nobody may still ask for the schema."""
+        """Who calls; with the playground on, who shows no key may still ask for the schema."""
         try:
             return await self._callers.caller(req)
         except Unauthenticated as refusal:
-            if not self._web.settings.enable_playground:
+            if not self._web.settings.enable_playground or presented_key(req) is not None:
                 raise
             return refusal
 
