@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 
@@ -38,6 +39,16 @@ async def test_sigterm_finishes_what_is_sent_and_gives_the_rest_back(
         assert sink.events(f"/{n}") == dict.fromkeys(sent, 1)
 
 
+async def send_until_both_are_busy(shop: Shop, conn: Conn) -> list[str]:
+    """Send, and go on sending while one of the two takes all of it; return what was sent."""
+    sent = await shop.send(100)
+    async with asyncio.timeout(30):
+        while not (await (await conn.execute(BUSY_SQL)).fetchall())[0][0]:
+            sent += await shop.send(5)
+            await asyncio.sleep(0.05)
+    return sent
+
+
 async def test_the_work_of_a_frozen_worker_goes_to_others_and_it_begins_again(
     shop: Shop, start_worker: StartWorker, conn: Conn
 ) -> None:
@@ -48,8 +59,7 @@ async def test_the_work_of_a_frozen_worker_goes_to_others_and_it_begins_again(
         await until_true(conn, "SELECT EXISTS (SELECT 1 FROM leases)", 20)
         second = start_worker()
         await until_true(conn, "SELECT count(*) = 2 FROM workers", 20)
-        sent = await shop.send(300)
-        await until_true(conn, BUSY_SQL, 20)
+        sent = await send_until_both_are_busy(shop, conn)
         second.signal(signal.SIGSTOP)
         await until_true(conn, "SELECT count(*) = 1 FROM workers", 25)
         rows = await conn.execute("SELECT no FROM workers")
@@ -59,8 +69,7 @@ async def test_the_work_of_a_frozen_worker_goes_to_others_and_it_begins_again(
         await until_true(conn, "SELECT count(*) = 2 FROM workers", 10)
         rows = await conn.execute("SELECT name, count(*) FROM workers WHERE no <> %s GROUP BY 1", first)
         assert len(await rows.fetchall()) == 1
-        later = await shop.send(100)
-        await until_true(conn, BUSY_SQL, 10)
+        later = await send_until_both_are_busy(shop, conn)
         await until(lambda: all(set(later) <= set(sink.events(f"/{n}")) for n in range(5)), 20, what="later arrivals")
         await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live)", 20)
         rows = await conn.execute("SELECT count(*) FROM history WHERE state <> 'delivered'")
