@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -35,6 +36,8 @@ from relay.up.embedded import (
     redis_refusal,
 )
 
+# A shell that runs the tests in the background has Ctrl-C ignored, and the commands started here would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 SIGNING_KEY = "a signing key that only tests use"
 START_TIMEOUT_S = 30.0
 # What is killed here are processes, never the machine, so nothing has to reach the disk.
