@@ -80,6 +80,7 @@ class Web:
     async def close(self) -> None:
         """Close every connection."""
         await _cancel(self._tasks)
+        await self.doorbell.close()
         await self.db.close()
         await self.queue.close()
 

@@ -32,6 +32,11 @@ class Doorbell:
         elif self._task is None:
             self._task = loop.create_task(self._run())
 
+    async def close(self) -> None:
+        """Wait for the ring that is under way; its connection must be back before the queue is closed."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     async def _run(self) -> None:
         try:
             while self._pending:

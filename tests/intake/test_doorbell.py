@@ -61,3 +61,14 @@ async def test_a_redis_that_hangs_holds_up_nobody_and_is_left_alone_for_a_second
     assert longest < 0.05
     assert len(failures) == 2
     assert failures[1] - failures[0] >= 1.0
+
+
+async def test_a_ring_under_way_ends_before_the_queue_is_closed(redis_url: str) -> None:
+    """Else its connection comes back to a closed pool, and stays open."""
+    queue = Queue(redis_url, pool_size=4, timeout_s=2.0)
+    doorbell = Doorbell(queue)
+    doorbell.ring(frozenset({3}))
+    await asyncio.sleep(0)
+    await doorbell.close()
+    assert await queue.length("fan_out") == 1
+    await queue.close()
