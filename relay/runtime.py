@@ -124,7 +124,7 @@ class Worker:
             recorder=self.recorder,
         )
         self.holder = LaneHolder(
-            self.db, self.deliverer, beats=self.beats, holdings=self.holdings, wake_clock=self.queue.wake_clock
+            self.db, self.deliverer, beats=self.beats, holdings=self.holdings, on_waiting=self._wake_clock
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = Clock(

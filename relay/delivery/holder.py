@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 from relay.db import LOST, REPEATABLE, Database
@@ -32,13 +32,14 @@ class LaneHolder:
         *,
         beats: Beats,
         holdings: Holdings,
-        wake_clock: Callable[[], Awaitable[None]],
+        on_waiting: Callable[[], None],
     ) -> None:
+        """`on_waiting` is called when a lane was let go with deliveries that are due."""
         self._db = db
         self._deliverer = deliverer
         self._beats = beats
         self._holdings = holdings
-        self._wake_clock = wake_clock
+        self._on_waiting = on_waiting
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -137,4 +138,4 @@ class LaneHolder:
                 return
             due = await lanes.release(conn, lane)
         if due:
-            await self._wake_clock()
+            self._on_waiting()
