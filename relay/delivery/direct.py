@@ -28,7 +28,7 @@ async def test(conn: Conn, tenant_id: UUID, endpoint_id: UUID, *, event_type: st
             INSERT INTO fanouts (event_id, tenant_id, matched, config_version)
             SELECT %(event)s, id, 1, config_version FROM tenants WHERE id = %(tenant)s)
         INSERT INTO live (id, tenant_id, event_id, endpoint_id, tier, lane, fence, sent_at)
-        VALUES (%(delivery)s, %(tenant)s, %(event)s, %(endpoint)s, 0, 'high', %(fence)s, now())""",
+        VALUES (%(delivery)s, %(tenant)s, %(event)s, %(endpoint)s, 0, 'test', %(fence)s, now())""",
         {
             "event": event_id,
             "tenant": tenant_id,

@@ -121,10 +121,11 @@ async def take(conn: Conn, lane: Lane, *, worker: int, limit: int) -> list[Claim
                           AND NOT paused AND coalesce(gate_until <= now(), true))
             ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
         UPDATE live l SET due_at = NULL, fence = %(fence)s, owner = %(worker)s, sent_at = now()
-        FROM x, endpoints e
+        FROM x, endpoints e, lanes g
         WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND e.id = l.endpoint_id
+          AND g.endpoint_id = l.endpoint_id AND g.key = ''
         RETURNING l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts, l.lost,
-                  l.created_at, e.version""",
+                  l.created_at, e.version, g.gate_epoch, l.seq""",
         {"endpoint": lane.endpoint_id, "key": lane.key, "limit": limit, "fence": fence(), "worker": worker},
     )
     return sorted([Claimed(*row) async for row in rows], key=lambda one: one.id)

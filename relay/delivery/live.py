@@ -13,6 +13,9 @@ from relay.queue import Hint
 
 TIERS = ("high", "normal", "low")
 BATCH = 100
+#: The lane of test deliveries, which no gate holds back, and what the keys of FIFO lanes begin with.
+TEST_LANE = "test"
+FIFO = "fifo:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,11 @@ class Dispatched:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A delivery that this worker owns, and must record or give back."""
+    """A delivery that this worker owns, and must record or give back.
+
+    `seq`: its place in a FIFO lane. `epoch`: the endpoint's gate epoch under which it is sent; an outcome counts for the
+    circuit in that epoch only.
+    """
 
     id: UUID
     fence: int
@@ -52,6 +59,8 @@ class Claimed:
     lost: int
     created_at: datetime
     endpoint_version: int
+    epoch: int = 0
+    seq: int | None = None
 
 
 def tier_of(priority: int) -> int:
@@ -89,7 +98,7 @@ async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list
                 WITH ORDINALITY AS r (id, tenant_id, event_id, endpoint_id, tier, lane, fence, i)),
         closed AS MATERIALIZED (
             SELECT endpoint_id, key,
-                   key = '' AND (paused OR gate_reason = 'circuit_open' OR gate_until > now()) AS gated,
+                   key = '' AND gate_closed(paused, gate_reason, gate_until) AS gated,
                    ready OR fence IS NOT NULL OR coalesce(ready_at <= now(), false) AS busy
             FROM lanes WHERE endpoint_id = ANY(ARRAY(SELECT DISTINCT endpoint_id FROM r))),
         room AS MATERIALIZED (
@@ -127,15 +136,19 @@ def _columns(planned: Sequence[Planned]) -> tuple[list[object], ...]:
 async def claim(conn: Conn, dispatched: Sequence[Dispatched], *, worker: int) -> list[Claimed]:
     """Take what is still ours to send; what is not returned was cancelled, taken by another worker, or is a doubled message.
 
-    Commits asynchronously: a claim that a crash of Postgres forgets is given out again.
+    Nothing of an endpoint whose gate is closed, its test deliveries aside: whoever closes a gate takes back what nobody
+    has claimed, and this is what keeps the rest from being claimed. Commits asynchronously: a claim that a crash of
+    Postgres forgets is given out again.
     """
     rows = await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
         u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[]) AS u (id, fence))
-        UPDATE live l SET owner = %s FROM u, endpoints e
+        UPDATE live l SET owner = %s FROM u, endpoints e, lanes g
         WHERE l.id = u.id AND l.fence = u.fence AND l.owner IS NULL AND e.id = l.endpoint_id
+          AND g.endpoint_id = l.endpoint_id AND g.key = ''
+          AND (l.lane = 'test' OR NOT gate_closed(g.paused, g.gate_reason, g.gate_until))
         RETURNING l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts, l.lost,
-                  l.created_at, e.version""",
+                  l.created_at, e.version, g.gate_epoch, l.seq""",
         ([one.id for one in dispatched], [one.fence for one in dispatched], worker),
     )
     return [Claimed(*row) async for row in rows]
@@ -167,9 +180,12 @@ async def cancel_waiting(conn: Conn, endpoint_id: UUID, *, reason: Reason) -> in
             DELETE FROM live WHERE id IN (
                 SELECT id FROM live WHERE endpoint_id = %s AND owner IS NULL ORDER BY id FOR UPDATE SKIP LOCKED)
             AND owner IS NULL
-            RETURNING id, tenant_id, event_id, endpoint_id, tier, attempts, replay_of, created_at)
-        INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, replay_of, created_at)
-        SELECT id, tenant_id, event_id, endpoint_id, 'cancelled', tier, attempts, %s, replay_of, created_at FROM f""",
+            RETURNING *)
+        INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, lane, seq, attempts, reason, replay_of,
+            first, job_id, created_at)
+        SELECT id, tenant_id, event_id, endpoint_id, 'cancelled', tier, lane, seq, attempts, %s, replay_of, first, job_id,
+            created_at
+        FROM f""",
         (endpoint_id, reason),
     )
     return done.rowcount

@@ -75,8 +75,10 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
             FROM (SELECT id, fence, n, tenant_id, endpoint_id FROM f
                 UNION ALL SELECT id, fence, n, tenant_id, endpoint_id FROM w) d
             JOIN u ON u.id = d.id AND u.fence = d.fence WHERE attempt_reason IS NOT NULL),
-        h AS (INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, replay_of, created_at)
-            SELECT id, tenant_id, event_id, endpoint_id, state, tier, n, why, replay_of, created_at FROM f),
+        h AS (INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, lane, seq, attempts, reason, replay_of,
+                first, job_id, created_at)
+            SELECT id, tenant_id, event_id, endpoint_id, state, tier, lane, seq, n, why, replay_of, first, job_id, created_at
+            FROM f),
         dead AS (INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason)
             SELECT id, tenant_id, endpoint_id, event_id, why FROM f WHERE state = 'dead'),
         ring AS (INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)

@@ -33,7 +33,11 @@ class Recorder:
         on_dead: Callable[[list[UUID]], None],
         on_waiting: Callable[[], None] = lambda: None,
     ) -> None:
-        """After the commit `on_dead` hears of deliveries that died, and `on_waiting` that some were put back."""
+        """After the commit `on_dead` hears of deliveries that died, and `on_waiting` that some were put back.
+
+        `on_recorded`, which may be set later, hears of each batch of outcomes. None of them may wait.
+        """
+        self.on_recorded: Callable[[Sequence[Recorded]], None] = lambda _: None
         self._on_waiting = on_waiting
         self._db = db
         self._holdings = holdings
@@ -97,6 +101,7 @@ class Recorder:
             metrics.DELIVERIES.labels(state).inc(count)
         if dead:
             self._on_dead(dead)
+        self.on_recorded(batch)
 
     async def _record_without_answer(self, one: Recorded, cause: Exception) -> None:
         _LOG.error("the answer to delivery %s cannot be stored, its outcome is: %s", one.delivery.id, cause)

@@ -84,7 +84,7 @@ async def _count_live(conn: Conn) -> None:
     await conn.execute(
         """WITH g AS MATERIALIZED (
                SELECT endpoint_id FROM lanes
-               WHERE key = '' AND (paused OR gate_reason = 'circuit_open' OR gate_until > now())),
+               WHERE key = '' AND gate_closed(paused, gate_reason, gate_until)),
            d AS (
                SELECT l.tenant_id, l.endpoint_id, l.tier, l.attempts, coalesce(l.due_at, l.sent_at) AS since,
                       CASE WHEN l.owner IS NOT NULL THEN 'in_flight' WHEN l.due_at > now() THEN 'delayed'

@@ -138,7 +138,7 @@ async def _gates(conn: Conn, endpoint_ids: list[UUID]) -> dict[UUID, Gate]:
         """SELECT endpoint_id, CASE WHEN paused THEN 'paused' ELSE gate_reason END,
                   CASE WHEN NOT paused THEN gate_until END
            FROM lanes WHERE endpoint_id = ANY(%s::uuid[]) AND key = ''
-             AND (paused OR gate_reason = 'circuit_open' OR gate_until > now())""",
+             AND gate_closed(paused, gate_reason, gate_until)""",
         (endpoint_ids,),
     )
     return {row[0]: Gate(Reason(row[1]), row[2]) async for row in rows}
