@@ -104,7 +104,10 @@ async def test_a_list_is_paged_newest_first_without_gaps(world: World) -> None:
 async def test_a_paused_and_a_disabled_endpoint_are_listed_by_their_status(world: World) -> None:
     paused, disabled = await world.endpoint("*"), await world.endpoint("*")
     await world.conn.execute("UPDATE lanes SET paused = true WHERE endpoint_id = %s AND key = ''", (paused,))
-    await world.conn.execute("UPDATE endpoints SET status = 'disabled', disabled_at = now(), disabled_reason = 'gone' WHERE id = %s", (disabled,))
+    await world.conn.execute(
+        "UPDATE endpoints SET status = 'disabled', disabled_at = now(), disabled_reason = 'gone' WHERE id = %s",
+        (disabled,),
+    )
     expected = {
         EndpointStatus.ACTIVE: world.endpoint_id,
         EndpointStatus.PAUSED: paused,

@@ -33,7 +33,10 @@ async def test_after_the_fan_out_every_endpoint_has_its_reason(world: World) -> 
     stranger, disabled = await world.endpoint("till.*"), await world.endpoint("*")
     deleted = await world.endpoint("*")
     await endpoints.delete(world.conn, world.tenant_id, deleted)
-    await world.conn.execute("UPDATE endpoints SET status = 'disabled', disabled_at = now(), disabled_reason = 'gone' WHERE id = %s", (disabled,))
+    await world.conn.execute(
+        "UPDATE endpoints SET status = 'disabled', disabled_at = now(), disabled_reason = 'gone' WHERE id = %s",
+        (disabled,),
+    )
     event = await world.event("order.created")
     await world.finished(event, "dead")
     newest = await world.waiting(event)
