@@ -36,6 +36,14 @@ class Pace:
             self._latency_ms = latency_ms
         self._latency_ms += _SMOOTHING * (latency_ms - self._latency_ms)
 
+    def reset(self) -> None:
+        """Begin anew."""
+        self.width = min(_FIRST, self._max)
+
+    def per_s(self) -> float:
+        """How many deliveries a second the endpoint takes at this width, as far as is known."""
+        return self.width * 1000 / max(self._latency_ms or 1000.0, 1.0)
+
     def at_hand(self) -> int:
         """How many more to keep claimed: what the endpoint answers in a quarter of a second; 0 while nothing is known."""
         if self._latency_ms is None:
