@@ -97,7 +97,7 @@ def hints_for(dispatched: Sequence[Dispatched]) -> list[Hint]:
 async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list[Dispatched]:
     """Store new deliveries, in order, and return those that go out at once; the others wait, and their lanes are rung.
 
-    At once goes what need not wait, finds nothing due in its lane and its endpoint without a gate or pace, while fewer
+    At once goes what need not wait, finds nothing due in its lane, no gate and no rate limit at its endpoint, while fewer
     than `window` dispatched deliveries are unclaimed in the whole system.
     """
     rows = await conn.execute(
@@ -106,8 +106,9 @@ async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list
                 %s::text[], %s::int8[], %s::bool[])
                 WITH ORDINALITY AS r (id, tenant_id, event_id, endpoint_id, tier, lane, fence, waits, i)),
         closed AS MATERIALIZED (
-            SELECT endpoint_id, key, key = '' AND (gate_closed(paused, gate_reason, gate_until) OR pace_per_sec IS NOT NULL)
-                AS gated, ready OR fence IS NOT NULL OR coalesce(ready_at <= now(), false) AS busy
+            SELECT endpoint_id, key, key = '' AND (gate_closed(paused, gate_reason, gate_until) OR pace_per_sec IS NOT NULL
+                OR (SELECT rate_limit_per_sec > 0 FROM endpoints WHERE id = endpoint_id)) AS gated,
+                ready OR fence IS NOT NULL OR coalesce(ready_at <= now(), false) AS busy
             FROM lanes WHERE endpoint_id = ANY(ARRAY(SELECT DISTINCT endpoint_id FROM r WHERE NOT waits))),
         room AS MATERIALIZED (
             SELECT %s - count(*) AS n FROM (SELECT 1 FROM live WHERE fence IS NOT NULL AND owner IS NULL LIMIT %s) x),
