@@ -61,6 +61,16 @@ class Endpoint:
     deleted_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """An endpoint as fan-out needs it; `partition_key` is the JSONPath of a FIFO endpoint's lanes."""
+
+    id: UUID
+    patterns: list[str]
+    fifo: bool
+    partition_key: str | None
+
+
 _SELECT = sql.SQL(
     """SELECT e.id, e.tenant_id, e.kind, e.url, e.description, e.event_types,
               CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END,
@@ -225,20 +235,20 @@ async def _find_adhoc(conn: Conn, tenant_id: UUID, url: str) -> UUID | None:
     return row[0] if row else None
 
 
-async def subscriptions(conn: Conn, tenant_ids: Iterable[UUID]) -> dict[UUID, tuple[int, list[tuple[UUID, list[str]]]]]:
-    """Return each tenant's `config_version` and, of the same moment, its active endpoints with their patterns."""
+async def subscriptions(conn: Conn, tenant_ids: Iterable[UUID]) -> dict[UUID, tuple[int, list[Subscriber]]]:
+    """Return each tenant's `config_version` and, of the same moment, its active endpoints."""
     rows = await conn.execute(
-        """SELECT t.id, t.config_version, e.id, e.event_types FROM tenants t
+        """SELECT t.id, t.config_version, e.id, e.event_types, e.fifo, e.fifo_partition_key FROM tenants t
            LEFT JOIN endpoints e ON e.tenant_id = t.id AND e.deleted_at IS NULL AND e.kind = 'subscribed'
                 AND e.status = 'active'
            WHERE t.id = ANY(%s::uuid[]) ORDER BY e.id""",
         (list(tenant_ids),),
     )
-    found: dict[UUID, tuple[int, list[tuple[UUID, list[str]]]]] = {}
-    for tenant_id, version, endpoint_id, patterns in await rows.fetchall():
+    found: dict[UUID, tuple[int, list[Subscriber]]] = {}
+    async for tenant_id, version, *endpoint in rows:
         entries = found.setdefault(tenant_id, (version, []))[1]
-        if endpoint_id is not None:
-            entries.append((endpoint_id, patterns))
+        if endpoint[0] is not None:
+            entries.append(Subscriber(*endpoint))
     return found
 
 

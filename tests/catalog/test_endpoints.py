@@ -118,7 +118,7 @@ async def test_a_paused_and_a_disabled_endpoint_are_listed_by_their_status(world
         assert [(one.id, one.status) for one in listed.items] == [(id, status)]
         assert await endpoints.count(world.conn, world.tenant_id, status=status) == 1
     _, subscribed = (await endpoints.subscriptions(world.conn, [world.tenant_id]))[world.tenant_id]
-    assert {id for id, _ in subscribed} == {world.endpoint_id, paused}
+    assert {one.id for one in subscribed} == {world.endpoint_id, paused}
 
 
 async def test_a_url_has_one_hidden_endpoint_per_tenant(world: World) -> None:
