@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("intake", "delivery"),
     ("recovery",),
     ("insight",),
-    ("workers", "clock", "feed", "runtime"),
+    ("workers", "clock", "feed", "notifier", "runtime"),
     ("processes", "up"),
     ("cli",),
 )
