@@ -62,7 +62,7 @@ async def note(conn: Conn, *, now: datetime) -> None:
         return
     until, since = row
     await _end_spans(conn, since=since, now=now)
-    await _add_failures(conn, since=since)
+    await _add_failures(conn, since=max(since, now - SILENCE))
     await conn.execute(
         """INSERT INTO counted AS c (name, at) VALUES ('failing', %s)
            ON CONFLICT (name) DO UPDATE SET at = greatest(c.at, excluded.at)""",
