@@ -29,6 +29,7 @@ DELIVERIES = Counter("relay_outcomes", "Outcomes recorded, by the state they lea
 SLEEPING_LANES = Counter("relay_sleeping_lanes", "Lanes found asleep with work in them; must stay 0.")
 RESENT = Counter("relay_hints_resent", "Deliveries and lanes handed out again because nobody took them up.")
 GIVEN_BACK = Counter("relay_deliveries_given_back", "Deliveries of silent workers that went back to their lanes.")
+NOTICES = Counter("relay_notices", "Notices sent to clients, by kind.", ["kind"])
 
 
 def render() -> bytes:
