@@ -165,7 +165,9 @@ class Sender:
             reason = response.reason or reason_of(response.status)
             metrics.ATTEMPTS.labels(reason.value).inc()
             metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
-            flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms)
+            flow.pace.learn(
+                reason, status=response.status, latency_ms=response.timings.total_ms, now_s=time.monotonic()
+            )
             outcome = _outcome(shipment, reason, retry_after_s=_asked_to_wait(response))
             self._recorder.add(Recorded(shipment.delivery, outcome, _attempt(request, response, reason)))
         shipment.done()
