@@ -37,12 +37,27 @@ async def fan_out(shards: list[int]) -> None:
     await process.relay.drain_outbox(shards)
 
 
-async def _deliver(ids: list[str], fences: list[int]) -> None:
-    await process.relay.deliverer.deliver([Dispatched(UUID(id), fence) for id, fence in zip(ids, fences, strict=True)])
+async def _deliver(ids: list[str], fences: list[int], *, tier: int) -> None:
+    dispatched = [Dispatched(UUID(id), fence) for id, fence in zip(ids, fences, strict=True)]
+    await process.relay.deliverer.deliver(dispatched, tier=tier)
 
 
-for _tier in ("high", "normal", "low"):
-    dramatiq.actor(actor_name=f"deliver_{_tier}", queue_name=QUEUES[f"deliver_{_tier}"])(_deliver)
+@dramatiq.actor(queue_name=QUEUES["deliver_high"])
+async def deliver_high(ids: list[str], fences: list[int]) -> None:
+    """Send these deliveries of priorities 1 to 3."""
+    await _deliver(ids, fences, tier=0)
+
+
+@dramatiq.actor(queue_name=QUEUES["deliver_normal"])
+async def deliver_normal(ids: list[str], fences: list[int]) -> None:
+    """Send these deliveries of priorities 4 to 7."""
+    await _deliver(ids, fences, tier=1)
+
+
+@dramatiq.actor(queue_name=QUEUES["deliver_low"])
+async def deliver_low(ids: list[str], fences: list[int]) -> None:
+    """Send these deliveries of priorities 8 to 10."""
+    await _deliver(ids, fences, tier=2)
 
 
 @dramatiq.actor(queue_name=QUEUES["lane"])

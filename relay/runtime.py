@@ -27,6 +27,7 @@ from relay.delivery.holdings import Holdings
 from relay.delivery.live import hints_for
 from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender
+from relay.delivery.taker import Taker
 from relay.delivery.transport import Transport
 from relay.errors import RelayError
 from relay.ids import PostgresTime, Uuid7
@@ -123,8 +124,15 @@ class Worker:
             sender=self.sender,
             recorder=self.recorder,
         )
+        self.taker = Taker(self.db, self.deliverer, beats=self.beats, holdings=self.holdings)
         self.holder = LaneHolder(
-            self.db, self.deliverer, beats=self.beats, holdings=self.holdings, on_waiting=self._wake_clock
+            self.db,
+            self.deliverer,
+            self.taker,
+            self.sender,
+            beats=self.beats,
+            holdings=self.holdings,
+            on_waiting=self._wake_clock,
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = Clock(

@@ -45,6 +45,7 @@ KEPT: dict[str, tuple[str, ...]] = {
     "strawberry": ("api", "relay.cli.schema"),
     "dramatiq": ("actors", "relay.queue", "relay.broker"),
     "pycurl": ("relay.delivery",),
+    "jsonpath_rfc9535": ("relay.catalog",),
 }
 # Entry points read the environment; whoever else needs a setting is given it.
 MAY_READ_ENVIRONMENT = ("relay.settings", "relay.cli", "actors.main")

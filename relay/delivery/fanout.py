@@ -15,7 +15,7 @@ from relay import metrics
 from relay.catalog import endpoints
 from relay.catalog.subscriptions import Matcher
 from relay.db import REPEATABLE, SPLITTABLE, Conn, Database
-from relay.delivery.live import Dispatched, Planned, insert, tier_of
+from relay.delivery.live import Dispatched, Planned, insert, lane_of, tier_of
 from relay.ids import Uuid7, fence
 from relay.intake import outbox
 from relay.intake.outbox import Entry, Head, Hints
@@ -137,7 +137,8 @@ class FanOut:
             matched.append(len(targets))
             entry, tier = event.entry, tier_of(event.priority)
             planned += [
-                Planned(self._ids(), entry.tenant_id, entry.event_id, target, tier, fence()) for target in targets
+                Planned(self._ids(), entry.tenant_id, entry.event_id, target, tier, lane_of(tier), fence())
+                for target in targets
             ]
         return planned, matched
 

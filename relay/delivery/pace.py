@@ -54,6 +54,10 @@ class Pace:
         elif reason in _TIMEOUTS or status in _ASK_FOR_LESS:
             self._halve(now_s)
 
+    def per_s(self) -> float:
+        """How many deliveries a second the endpoint takes at this width, as far as is known."""
+        return self.width * 1000 / max(self._latency_ms or 1000.0, 1.0)
+
     def at_hand(self) -> int:
         """How many more to keep claimed: what the endpoint answers in a quarter of a second; 0 while nothing is known."""
         if self._latency_ms is None:

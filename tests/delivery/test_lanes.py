@@ -12,9 +12,10 @@ import pytest
 from relay.db import REPEATABLE, Conn, Database
 from relay.delivery import lanes
 from relay.delivery.lanes import Lane
-from relay.delivery.live import Planned, insert, put_back
+from relay.delivery.live import Claimed, Planned, insert, put_back
 from relay.delivery.outcomes import Delivered, Reason, Retry
 from relay.delivery.record import record
+from relay.delivery.take import Want, lock, take_due
 from relay.settings import Settings
 from tests.delivery.crew import NOWHERE, fan_out, handed_out, recorded, rows
 from tests.running import until_true
@@ -38,6 +39,14 @@ async def waiting(shop: Shop, conn: Conn, count: int = 3) -> Lane:
     return lane
 
 
+async def taken_of(conn: Conn, lane: Lane, *, limit: int, worker: int = ME) -> list[Claimed]:
+    """What the holder of a lane gets; in a transaction."""
+    want = Want(lane, limit)
+    await lock(conn, [want])
+    (taken,) = await take_due(conn, [want], worker=worker)
+    return taken.claimed
+
+
 async def test_a_lane_is_held_by_one_whatever_messages_say(shop: Shop, conn: Conn) -> None:
     lane = await waiting(shop, conn)
     assert await lanes.hold(conn, lane, worker=ME)
@@ -58,11 +67,10 @@ async def test_a_lane_that_is_held_is_not_handed_out_again_however_often_it_ring
 async def test_only_the_holder_takes_and_it_takes_the_oldest_first(shop: Shop, conn: Conn) -> None:
     lane = await waiting(shop, conn, 5)
     async with conn.transaction():
-        assert not await lanes.lock_held(conn, lane, worker=ME)
+        assert await taken_of(conn, lane, limit=3) == []
     await lanes.hold(conn, lane, worker=ME)
     async with conn.transaction():
-        assert await lanes.lock_held(conn, lane, worker=ME)
-        taken = await lanes.take(conn, lane, worker=ME, limit=3)
+        taken = await taken_of(conn, lane, limit=3)
     oldest = await rows(conn, "SELECT id FROM live ORDER BY id LIMIT 3")
     assert [one.id for one in taken] == [row[0] for row in oldest]
     assert await rows(conn, "SELECT count(*) FROM live WHERE owner = 1 AND fence IS NOT NULL AND due_at IS NULL") == [
@@ -96,8 +104,7 @@ async def test_a_gate_puts_a_lane_to_sleep_and_stops_its_holder(
     await lanes.hold(conn, lane, worker=ME)
     await rows(conn, f"UPDATE lanes SET {gate} RETURNING 1")
     async with conn.transaction():
-        assert await lanes.lock_held(conn, lane, worker=ME)
-        assert await lanes.take(conn, lane, worker=ME, limit=3) == []
+        assert await taken_of(conn, lane, limit=3) == []
         await lanes.lock_to_release(conn, lane, worker=ME)
         await lanes.release(conn, lane)
     assert await handed_out(conn) == []
@@ -135,7 +142,7 @@ async def test_work_that_is_committed_while_a_lane_is_let_go_keeps_it_awake(shop
     await lanes.hold(conn, lane, worker=ME)
     await rows(conn, "DELETE FROM live RETURNING 1")
     ids = shop.web.ids
-    late = Planned(ids(), shop.tenant_id, ids(), lane.endpoint_id, 1, 1)
+    late = Planned(ids(), shop.tenant_id, ids(), lane.endpoint_id, 1, "", 1)
 
     async def let_go() -> None:
         async with shop.web.db.transaction() as own:
@@ -187,8 +194,7 @@ async def _holder(db: Database, handing: asyncio.Lock, chance: random.Random, *,
 
 async def _take_and_record(db: Database, lane: Lane, chance: random.Random, *, me: int) -> None:
     async with db.transaction() as conn:
-        assert await lanes.lock_held(conn, lane, worker=me)
-        taken = await lanes.take(conn, lane, worker=me, limit=chance.randint(1, 5))
+        taken = await taken_of(conn, lane, limit=chance.randint(1, 5), worker=me)
     for one in taken:
         what = chance.choice(["done", "done", "retry", "back"])
         while True:

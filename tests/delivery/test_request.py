@@ -47,6 +47,8 @@ DESTINATION = Destination(
     policy=RetryPolicy(),
     headers=(("X-Custom", "of the endpoint"),),
     secrets=(),
+    rate_limit_per_sec=0,
+    disabled=False,
     deleted=False,
 )
 
