@@ -156,7 +156,7 @@ class FanOut:
         stale = [id for id, version in versions.items() if self._version(id) != version]
         if stale:
             for id, (version, subscribers) in (await endpoints.subscriptions(conn, stale)).items():
-                self._matchers[id] = (version, Matcher(subscribers))
+                self._matchers[id] = (version, Matcher([(one.id, one.patterns) for one in subscribers]))
 
 
 def _shortened(head: Head, done: int) -> Head:
