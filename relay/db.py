@@ -100,7 +100,6 @@ class Database:
             yield conn
             await conn.commit()
 
-
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[Conn]:
         """Lend a connection inside such a transaction, whose statements do not wait for the answers of those before.

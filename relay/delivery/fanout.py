@@ -13,9 +13,8 @@ from uuid import UUID
 
 from relay import metrics
 from relay.catalog import endpoints
-from relay.catalog.endpoints import Subscriber
 from relay.catalog.partition_keys import partition_key
-from relay.catalog.subscriptions import Matcher
+from relay.catalog.subscriptions import Matcher, Subscriber
 from relay.db import REPEATABLE, SPLITTABLE, Conn, Database
 from relay.delivery.live import FIFO, Dispatched, Planned, insert, lane_of, tier_of
 from relay.ids import Uuid7, fence

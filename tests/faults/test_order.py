@@ -80,7 +80,8 @@ async def test_a_lane_goes_on_as_fast_as_its_answers_come(shop: Shop, conn: Conn
     with Sink(lambda _: Answer(delay_s=rtt_s)) as sink:
         await fifo_endpoint(shop, conn, sink.url())
         await send(shop, each=each)
-        start_worker(), start_worker()
+        start_worker()
+        start_worker()
         await until_true(conn, DONE, 60)
     assert breaks(sink) == []
     rates = [(len(a) - 1) / (a[-1][1].at - a[0][1].at) * rtt_s for a in by_lane(sink).values()]

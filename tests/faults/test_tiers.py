@@ -26,7 +26,8 @@ async def test_an_urgent_event_overtakes_a_backlog_of_its_endpoint(shop: Shop, s
         await shop.endpoint(sink.url(), max_concurrency=10)
         await shop.send(2500)
         await fan_out(shop, window=0)
-        start_worker(), start_worker()
+        start_worker()
+        start_worker()
         await until(lambda: len(sink.arrivals) > 50, 20, what="the first of the backlog")
         waits: list[float] = []
         for _ in range(5):
@@ -47,7 +48,8 @@ async def test_the_least_urgent_has_its_share_while_the_urgent_is_saturated(
         await send(shop, 500, priority=HIGH)
         await send(shop, 500, priority=LOW)
         await fan_out(shop, window=0)
-        start_worker(), start_worker()
+        start_worker()
+        start_worker()
         await until(lambda: len(sink.arrivals) >= 400, 30, what="arrivals")
         of = Counter(b'"priority":10' in arrival.body for arrival in sink.arrivals[100:400])
     print(f"share of the low tier: {of[True] / 300:.2f}")
