@@ -41,6 +41,7 @@ _HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
 _CANCEL_AGAIN_S = 1.0
 _REDIS_TIMEOUT_S = 2.0
+_HINT_S = 0.1
 #: What the sender may use of SHUTDOWN_GRACE_S; the rest is for recording, giving back, and Dramatiq's own end.
 _SHARE_OF_GRACE = 0.6
 _LOG = logging.getLogger(__name__)
@@ -94,9 +95,13 @@ class Web:
         """Send a test event to one endpoint and return the delivery's id. NotFound without such an endpoint."""
         async with self.db.transaction() as conn:
             dispatched = await direct.test(conn, tenant_id, endpoint_id, event_type=event_type, ids=self.ids)
-        with suppress(*UNREACHABLE):
-            await asyncio.wait_for(self.queue.enqueue(hints_for([dispatched])), 0.1)
+        await self.hint(self.queue.enqueue(hints_for([dispatched])))
         return dispatched.id
+
+    async def hint(self, command: Coroutine[Any, Any, None]) -> None:
+        """Send a hint after a commit; a request waits 0.1 s for Redis at most, and the clock looks anyway."""
+        with suppress(*UNREACHABLE):
+            await asyncio.wait_for(command, _HINT_S)
 
 
 class Worker:
