@@ -19,6 +19,7 @@ from relay.db import LOST, Database, newest_migration, schema_version
 from relay.delivery import direct
 from relay.delivery.addresses import Guard
 from relay.delivery.beats import BEAT_S, Beats
+from relay.delivery.counters import Counters
 from relay.delivery.deliver import Deliverer
 from relay.delivery.destinations import Destinations
 from relay.delivery.fanout import FanOut
@@ -69,6 +70,7 @@ class Web:
         self.vault = Vault(settings.signing_key)
         self.db = Database(settings)
         self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
+        self.counters = Counters(settings.state_url)
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,6 +86,7 @@ class Web:
         await self.doorbell.close()
         await self.db.close()
         await self.queue.close()
+        await self.counters.close()
 
     async def health(self) -> dict[str, str]:
         """See `health`."""
@@ -141,6 +144,8 @@ class Worker:
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
+        #: Called once the last outcome is recorded.
+        self.on_last_recorded: Callable[[], Awaitable[None]] = _nothing
         self._stop_at: float | None = None
 
     async def open(self) -> None:
@@ -182,6 +187,7 @@ class Worker:
         with suppress(TimeoutError, *LOST):
             async with asyncio.timeout(_HEALTH_S):
                 await self.recorder.flush()
+                await self.on_last_recorded()
                 await self._stop_beating()
                 await self.beats.end()
         await self._stop_beating()
@@ -223,6 +229,10 @@ class Worker:
         with psycopg.connect(self.settings.database_url, autocommit=True, connect_timeout=5) as conn:
             partitions.ensure(conn)
             partitions.retire(conn, keep_days=self.settings.retention_days)
+
+
+async def _nothing() -> None:
+    pass
 
 
 async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
