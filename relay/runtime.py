@@ -144,8 +144,6 @@ class Worker:
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
-        #: Called once the last outcome is recorded.
-        self.on_last_recorded: Callable[[], Awaitable[None]] = _nothing
         self._stop_at: float | None = None
 
     async def open(self) -> None:
@@ -186,8 +184,7 @@ class Worker:
                 await self.sender.wait_until_idle()
         with suppress(TimeoutError, *LOST):
             async with asyncio.timeout(_HEALTH_S):
-                await self.recorder.flush()
-                await self.on_last_recorded()
+                await self.recorder.end()
                 await self._stop_beating()
                 await self.beats.end()
         await self._stop_beating()
@@ -229,10 +226,6 @@ class Worker:
         with psycopg.connect(self.settings.database_url, autocommit=True, connect_timeout=5) as conn:
             partitions.ensure(conn)
             partitions.retire(conn, keep_days=self.settings.retention_days)
-
-
-async def _nothing() -> None:
-    pass
 
 
 async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:

@@ -41,7 +41,7 @@ class CircuitBreaker(Middleware):
         self._breaker.on_opened.append(self._slow_down)
         relay.recorder.on_recorded = self._breaker.hear
         relay.taker.may_probe = self._breaker.may_probe
-        relay.on_last_recorded = self._breaker.close
+        relay.recorder.on_end = self._breaker.close
 
     def _slow_down(self, opened: Sequence[Opened]) -> None:
         for one in opened:

@@ -31,7 +31,7 @@ from relay.queue import UNREACHABLE
 #: Successes only set counters back, so they may wait this long for a failure to go with.
 _SUCCESSES_WAIT_S = 0.2
 _LOOK_S = 0.1
-_STOP_S = 2.0
+_STOP_S = 0.5
 _NO_ANSWER = frozenset({
     Reason.DNS_FAILED, Reason.CONNECTION_REFUSED, Reason.CONNECTION_RESET, Reason.CONNECT_TIMEOUT, Reason.TLS_FAILED,
     Reason.PROXY_FAILED, Reason.RESPONSE_TIMEOUT, Reason.MALFORMED_RESPONSE,
@@ -154,7 +154,7 @@ class Breaker:
         return frozenset(parked)
 
     async def close(self) -> None:
-        """Act on what was heard, for 2 s at most, and end."""
+        """Act on what was heard, for half a second at most, and end."""
         self._urgent.set()
         if self._working is not None:
             await asyncio.wait([self._working], timeout=_STOP_S)
