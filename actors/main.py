@@ -70,5 +70,5 @@ async def lane(endpoint: str, key: str, fence: int) -> None:
 
 @dramatiq.actor(queue_name=QUEUES["dead_letter"])
 async def dead_letter(ids: list[str]) -> None:
-    """Tell of deliveries that died."""
-    process.relay.tell_of_dead([UUID(id) for id in ids])
+    """See to what follows from these deaths."""
+    await process.relay.notifier.tell_of_dead([UUID(id) for id in ids])

@@ -32,6 +32,7 @@ CIRCUITS_OPENED = Counter("relay_circuits_opened", "Circuits opened after failur
 CIRCUITS_CLOSED = Counter("relay_circuits_closed", "Circuits closed by a probe that succeeded.")
 PARKED = Counter("relay_deliveries_parked", "Deliveries handed out and put back because a gate had closed.")
 GIVEN_BACK = Counter("relay_deliveries_given_back", "Deliveries of silent workers that went back to their lanes.")
+NOTICES = Counter("relay_notices", "Notices sent to clients, by kind.", ["kind"])
 
 
 def render() -> bytes:

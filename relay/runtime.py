@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -34,6 +34,7 @@ from relay.errors import RelayError
 from relay.ids import PostgresTime, Uuid7
 from relay.intake.collector import Collector
 from relay.intake.doorbell import Doorbell
+from relay.notifier import Notifier
 from relay.queue import UNREACHABLE, Hint, Queue
 from relay.settings import Settings
 
@@ -138,8 +139,13 @@ class Worker:
             on_waiting=self._wake_clock,
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
+        self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
         self.clock = Clock(
-            self.db, self.queue, retention_days=settings.retention_days, maintain=self._maintain_partitions
+            self.db,
+            self.queue,
+            retention_days=settings.retention_days,
+            maintain=self._maintain_partitions,
+            chores=self.notifier.chores(),
         )
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -196,11 +202,6 @@ class Worker:
     async def _stop_beating(self) -> None:
         """Before the number goes: a beat without it would take a new one."""
         await _cancel([self._beating] if self._beating else [])
-
-    def tell_of_dead(self, ids: Sequence[UUID]) -> None:
-        """Say in the log which deliveries died."""
-        for id in ids:
-            _LOG.warning("delivery %s is dead", id)
 
     def _distrust(self) -> None:
         self.beats.distrust()

@@ -121,11 +121,10 @@ class Recorder:
         self.on_recorded(batch)
 
     async def _record_ordered(self, conn: Conn, batch: Sequence[Recorded], ordered: Sequence[Recorded]) -> list[UUID]:
-        async with conn.transaction():
+        async with conn.pipeline(), conn.transaction():
             dead = await record(conn, batch)
-            async with conn.pipeline():
-                await move_heads(conn, [one for one in ordered if not isinstance(one.outcome, Retry)], dead)
-                await count_late(conn, ordered)
+            await move_heads(conn, [one for one in ordered if not isinstance(one.outcome, Retry)], dead)
+            await count_late(conn, ordered)
             return dead
 
     async def _record_without_answer(self, one: Recorded, cause: Exception) -> None:

@@ -238,7 +238,9 @@ class Sender:
             reason = response.reason or reason_of(response.status)
             metrics.ATTEMPTS.labels(reason.value).inc()
             metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
-            flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms)
+            flow.pace.learn(
+                reason, status=response.status, latency_ms=response.timings.total_ms, now_s=time.monotonic()
+            )
             asked_s = asked_to_wait(response, shipment.destination.policy)
             outcome = outcome_of(shipment, reason, retry_after_s=asked_s)
             self._record(shipment, outcome, attempt_of(request, response, reason), retry_after_s=asked_s)
