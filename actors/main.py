@@ -8,6 +8,7 @@ from uuid import UUID
 
 import dramatiq
 
+from actors.middleware.breaker import CircuitBreaker
 from actors.middleware.retry import SafeRetries
 from actors.process import Loop, Process
 from relay.broker import worker_broker
@@ -26,7 +27,8 @@ process = Process(_settings, pages_listener=os.environ.get(PAGES_LISTENER))
 broker = worker_broker(
     _settings.redis_url,
     pool_size=_settings.redis_pool_size,
-    middleware=[SafeRetries(), Loop(), process],
+    # The circuit breaker last: what it skips, nothing behind it may have begun.
+    middleware=[SafeRetries(), Loop(), process, CircuitBreaker(process)],
 )
 dramatiq.set_broker(broker)
 

@@ -19,6 +19,7 @@ from relay.db import LOST, Database, newest_migration, schema_version
 from relay.delivery import direct
 from relay.delivery.addresses import Guard
 from relay.delivery.beats import BEAT_S, Beats
+from relay.delivery.counters import Counters
 from relay.delivery.deliver import Deliverer
 from relay.delivery.destinations import Destinations
 from relay.delivery.fanout import FanOut
@@ -71,6 +72,7 @@ class Web:
         self.vault = Vault(settings.signing_key)
         self.db = Database(settings)
         self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
+        self.counters = Counters(settings.state_url)
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,6 +88,7 @@ class Web:
         await self.doorbell.close()
         await self.db.close()
         await self.queue.close()
+        await self.counters.close()
 
     async def health(self) -> dict[str, str]:
         """See `health`."""
@@ -192,7 +195,7 @@ class Worker:
                 await self.sender.wait_until_idle()
         with suppress(TimeoutError, *LOST):
             async with asyncio.timeout(_HEALTH_S):
-                await self.recorder.flush()
+                await self.recorder.end()
                 await self._stop_beating()
                 await self.beats.end()
         await self._stop_beating()

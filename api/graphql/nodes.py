@@ -11,6 +11,7 @@ from strawberry import UNSET
 
 from api.graphql.attempts import DeliveryAttempt, attempt_node
 from api.graphql.context import RelayInfo
+from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
 from api.graphql.scalars import Json
@@ -186,6 +187,16 @@ class Endpoint:
     created_at: datetime
     updated_at: datetime
     key: strawberry.Private[UUID]
+
+    @strawberry.field
+    async def circuit(self, info: RelayInfo) -> CircuitState:
+        """Whether failures keep deliveries back."""
+        return await circuit_of(info, self.key)
+
+    @strawberry.field(description="What holds it back now; null: nothing.")
+    async def gate(self, info: RelayInfo) -> Gate | None:
+        """What holds it back now."""
+        return await gate_of(info, self.key)
 
     @strawberry.field
     async def stats(self, info: RelayInfo, last_hours: int | None = 24) -> EndpointStats:
