@@ -55,3 +55,9 @@ async def lane(endpoint: str, key: str, fence: int) -> None:
 async def dead_letter(ids: list[str]) -> None:
     """Tell of deliveries that died."""
     process.relay.tell_of_dead([UUID(id) for id in ids])
+
+
+@dramatiq.actor(queue_name=QUEUES["housekeeping"])
+async def housekeeping(job: str) -> None:
+    """Go on with this job, unless somebody else is at it."""
+    process.relay.jobs.start(UUID(job))

@@ -33,6 +33,8 @@ from relay.ids import PostgresTime, Uuid7
 from relay.intake.collector import Collector
 from relay.intake.doorbell import Doorbell
 from relay.queue import UNREACHABLE, Hint, Queue
+from relay.recovery import jobs
+from relay.recovery.job_runner import JobRunner
 from relay.settings import Settings
 
 _HEALTH_S = 2.0
@@ -92,9 +94,16 @@ class Web:
         """Send a test event to one endpoint and return the delivery's id. NotFound without such an endpoint."""
         async with self.db.transaction() as conn:
             dispatched = await direct.test(conn, tenant_id, endpoint_id, event_type=event_type, ids=self.ids)
-        with suppress(*UNREACHABLE):
-            await asyncio.wait_for(self.queue.enqueue(hints_for([dispatched])), 0.1)
+        await _at_once(self.queue.enqueue(hints_for([dispatched])))
         return dispatched.id
+
+    async def wake_clock(self) -> None:
+        """Tell the clock that a lane is due; without Redis it looks by itself."""
+        await _at_once(self.queue.wake_clock())
+
+    async def hint_job(self, id: UUID) -> None:
+        """Tell a worker of a job that is to go on; without Redis the clock does."""
+        await _at_once(self.queue.enqueue([jobs.hint(id)]))
 
 
 class Worker:
@@ -127,6 +136,7 @@ class Worker:
             self.db, self.deliverer, beats=self.beats, holdings=self.holdings, on_waiting=self._wake_clock
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
+        self.jobs = JobRunner(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = Clock(
             self.db, self.queue, retention_days=settings.retention_days, maintain=self._maintain_partitions
         )
@@ -169,6 +179,7 @@ class Worker:
         """Finish what is being sent, within the grace, record it, and give the rest back."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._stop_at):
+                await self.jobs.stop()
                 await self.holder.stop()
                 await self.sender.wait_until_idle()
         with suppress(TimeoutError, *LOST):
@@ -215,6 +226,12 @@ class Worker:
         with psycopg.connect(self.settings.database_url, autocommit=True, connect_timeout=5) as conn:
             partitions.ensure(conn)
             partitions.retire(conn, keep_days=self.settings.retention_days)
+
+
+async def _at_once(command: Coroutine[Any, Any, None]) -> None:
+    """Send a hint for which a request waits 0.1 s at most; it is not missed."""
+    with suppress(*UNREACHABLE):
+        await asyncio.wait_for(command, 0.1)
 
 
 async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
