@@ -29,15 +29,27 @@ async def insert(conn: Conn, tenant_id: UUID, repeats: Sequence[Repeat], *, job_
     """
     if not repeats:
         return
-    lanes = ([one.endpoint_id for one in repeats], [one.lane for one in repeats])
+    await _ring(conn, tenant_id, repeats)
+    await _store(conn, tenant_id, repeats, job_id=job_id)
+
+
+async def _ring(conn: Conn, tenant_id: UUID, repeats: Sequence[Repeat]) -> None:
+    """Ring, and lock, the lanes; what the next statement reads of them is the last word."""
     await conn.execute(
         """INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
            SELECT DISTINCT endpoint_id, key, %s::uuid, tier, now()
            FROM unnest(%s::uuid[], %s::text[], %s::int2[]) AS r (endpoint_id, key, tier) ORDER BY endpoint_id, key
            ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at)""",
-        (tenant_id, *lanes, [one.tier for one in repeats]),
+        (
+            tenant_id,
+            [one.endpoint_id for one in repeats],
+            [one.lane for one in repeats],
+            [one.tier for one in repeats],
+        ),
     )
-    # In a statement of its own: the lanes are locked now, and what it reads of them is the last word.
+
+
+async def _store(conn: Conn, tenant_id: UUID, repeats: Sequence[Repeat], *, job_id: UUID | None) -> None:
     await conn.execute(
         """WITH r AS MATERIALIZED (
             SELECT r.*, r.lane LIKE 'fifo:%%' AS ordered, coalesce(l.blocked_by = r.replay_of, false) AS heads
@@ -58,7 +70,8 @@ async def insert(conn: Conn, tenant_id: UUID, repeats: Sequence[Repeat], *, job_
         (
             [one.id for one in repeats],
             [one.event_id for one in repeats],
-            *lanes,
+            [one.endpoint_id for one in repeats],
+            [one.lane for one in repeats],
             [one.tier for one in repeats],
             [one.replay_of for one in repeats],
             [one.replay_seq for one in repeats],
