@@ -36,6 +36,7 @@ from relay.intake.collector import Collector
 from relay.intake.doorbell import Doorbell
 from relay.notifier import Notifier
 from relay.queue import UNREACHABLE, Hint, Queue
+from relay.recovery.job_runner import JobRunner
 from relay.settings import Settings
 
 _HEALTH_S = 2.0
@@ -145,6 +146,7 @@ class Worker:
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
+        self.jobs = JobRunner(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = Clock(
             self.db,
             self.queue,
@@ -191,6 +193,7 @@ class Worker:
         """Finish what is being sent, within the grace, record it, and give the rest back."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._stop_at):
+                await self.jobs.stop()
                 await self.holder.stop()
                 await self.sender.wait_until_idle()
         with suppress(TimeoutError, *LOST):

@@ -13,6 +13,7 @@ from relay.delivery.outcomes import Reason
 from relay.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from relay.insight.explain import FanoutReason
 from relay.intake.events import EventStatus
+from relay.recovery.jobs import JobKind, JobStatus
 from relay.tenancy.scopes import Scope
 
 _MEANINGS: dict[type[Enum], str | None] = {
@@ -22,6 +23,8 @@ _MEANINGS: dict[type[Enum], str | None] = {
     EventStatus: "Over the newest delivery per endpoint, the first that holds: DELIVERING, FAILED, QUEUED (open ones),"
     " DEAD, DELIVERED, CANCELLED; UNMATCHED: fanned out to nobody.",
     FanoutReason: None,
+    JobKind: None,
+    JobStatus: None,
     Reason: "One word for column, log field, metric label and API (there in lower case).",
     Scope: None,
 }

@@ -21,8 +21,8 @@ from api.graphql.inputs import (
     request,
 )
 from api.graphql.needs import Needs
-from api.graphql.nodes import Delivery, Endpoint, Event, delivery_node, endpoint_node, sent_event_node
-from api.graphql.results import SendResult, send_result
+from api.graphql.nodes import Delivery, Endpoint, Event, delivery_node, endpoint_node
+from api.graphql.results import SendResult, send_result, sent_event_node
 from relay.catalog import endpoints
 from relay.catalog.endpoints import EndpointChange, EndpointSpec, EndpointStatus
 from relay.delivery import deliveries, disabling, pausing
