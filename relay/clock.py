@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
 from relay import metrics
+from relay.chores import Chore
 from relay.db import LOST, REPEATABLE, Conn, Database
 from relay.delivery import beats, lanes, live
 from relay.delivery.live import TIERS, hints_for
@@ -37,8 +38,16 @@ _LOG = logging.getLogger(__name__)
 class Clock:
     """One per worker process. `run` never ends by itself, whatever fails."""
 
-    def __init__(self, db: Database, queue: Queue, *, retention_days: int, maintain: Callable[[], None]) -> None:
-        """`maintain` makes and retires partitions; it blocks and is called in a thread."""
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        *,
+        retention_days: int,
+        maintain: Callable[[], None],
+        chores: Iterable[Chore] = (),
+    ) -> None:
+        """`maintain` makes and retires partitions; it blocks and is called in a thread. `chores` come after its own."""
         self._db = db
         self._queue = queue
         self._retention_days = retention_days
@@ -52,13 +61,14 @@ class Clock:
         self._cursors = dict.fromkeys(range(len(TIERS)), UUID(int=0))
         self._connected_since: float | None = None
         self._chores = [
-            _Chore(self._give_back, every_s=1.0),
-            _Chore(self._resend, every_s=1.0),
-            _Chore(self._count, every_s=2.0),
-            _Chore(self._rearm, every_s=60.0),
-            _Chore(self._sweep, every_s=60.0),
-            _Chore(self._close_days, every_s=600.0),
-            _Chore(self._partition, every_s=600.0),
+            Chore(self._give_back, every_s=1.0),
+            Chore(self._resend, every_s=1.0),
+            Chore(self._count, every_s=2.0),
+            Chore(self._rearm, every_s=60.0),
+            Chore(self._sweep, every_s=60.0),
+            Chore(self._close_days, every_s=600.0),
+            Chore(self._partition, every_s=600.0),
+            *chores,
         ]
         self.leads = False
 
@@ -230,24 +240,6 @@ class Clock:
 def _tell_of_failure(maintaining: asyncio.Future[None]) -> None:
     if not maintaining.cancelled() and (cause := maintaining.exception()) is not None:
         _LOG.warning("partitions are looked after at the next turn: %s", cause)
-
-
-class _Chore:
-    """Something the leader does now and then, at most 2 % of its time."""
-
-    def __init__(self, do: Callable[[], Awaitable[None]], *, every_s: float) -> None:
-        self._do = do
-        self._every_s = every_s
-        self._next_at = 0.0
-
-    async def run_if_due(self, now: float) -> None:
-        if now < self._next_at:
-            return
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        self._next_at = began + self._every_s
-        await self._do()
-        self._next_at = began + max(self._every_s, 50 * (loop.time() - began))
 
 
 @dataclass(frozen=True, slots=True)

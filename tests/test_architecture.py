@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "db",
         "queue",
         "broker",
+        "chores",
     ),
     ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
     ("tenancy", "catalog.secrets"),
