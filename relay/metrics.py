@@ -7,6 +7,7 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     disable_created_metrics,
     generate_latest,
@@ -29,6 +30,10 @@ DELIVERIES = Counter("relay_outcomes", "Outcomes recorded, by the state they lea
 SLEEPING_LANES = Counter("relay_sleeping_lanes", "Lanes found asleep with work in them; must stay 0.")
 RESENT = Counter("relay_hints_resent", "Deliveries and lanes handed out again because nobody took them up.")
 GIVEN_BACK = Counter("relay_deliveries_given_back", "Deliveries of silent workers that went back to their lanes.")
+# Of all processes the one whose clock leads has it; the others say 0.
+UNACCOUNTED = Gauge(
+    "relay_unaccounted_events", "Records of the last hours that do not fit together.", multiprocess_mode="max"
+)
 
 
 def render() -> bytes:

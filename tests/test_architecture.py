@@ -35,8 +35,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("catalog",),
     ("intake", "delivery"),
     ("recovery",),
-    ("insight",),
-    ("workers", "clock", "feed", "runtime"),
+    ("insight", "verify"),
+    ("workers", "clock", "upkeep", "feed", "runtime"),
     ("processes", "up"),
     ("cli",),
 )
