@@ -38,6 +38,7 @@ from relay.notifier import Notifier
 from relay.queue import UNREACHABLE, Hint, Queue
 from relay.recovery.job_runner import JobRunner
 from relay.settings import Settings
+from relay.upkeep import Upkeep
 
 _HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
@@ -147,17 +148,16 @@ class Worker:
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
         self.jobs = JobRunner(self.db, ids=self.ids, on_waiting=self._wake_clock)
-        self.clock = Clock(
-            self.db,
-            self.queue,
-            retention_days=settings.retention_days,
-            maintain=self._maintain_partitions,
-            chores=self.notifier.chores(),
-        )
+        self.clock = self._make_clock()
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
+
+    def _make_clock(self) -> Clock:
+        days = self.settings.retention_days
+        chores = [*self.notifier.chores(), *Upkeep(self.db, retention_days=days).chores()]
+        return Clock(self.db, self.queue, retention_days=days, maintain=self._maintain_partitions, chores=chores)
 
     async def open(self) -> None:
         """Start the pools."""

@@ -27,6 +27,8 @@ COMMANDS = (
     "relay.cli.listen",
     "relay.cli.why",
     "relay.cli.stats",
+    "relay.cli.verify",
+    "relay.cli.queue",
     "relay.cli.schema",
     "relay.cli.demo",
 )
