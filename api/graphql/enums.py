@@ -7,6 +7,7 @@ from enum import Enum
 import strawberry
 
 from relay.catalog.endpoints import EndpointStatus
+from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
 from relay.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
@@ -20,6 +21,8 @@ _MEANINGS: dict[type[Enum], str | None] = {
     EventStatus: "Over the newest delivery per endpoint, the first that holds: DELIVERING, FAILED, QUEUED (open ones),"
     " DEAD, DELIVERED, CANCELLED; UNMATCHED: fanned out to nobody.",
     FanoutReason: None,
+    FIFOHeadPolicy: "After the last attempt of a lane's head: PARK it (dead) and go on, or BLOCK the lane until it is retried,"
+    " cancelled or released.",
     Reason: "One word for column, log field, metric label and API (there in lower case).",
     Scope: None,
 }
