@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from relay.catalog.policies import FIFOHeadPolicy
 from relay.catalog.secrets import Vault
 from relay.db import Conn
 from relay.delivery.live import Claimed
@@ -16,7 +17,10 @@ _CACHED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """An endpoint as the sender needs it. `secrets` come newest first, each with the Unix time it ends (None: never)."""
+    """An endpoint as the sender needs it. `secrets` come newest first, each with the Unix time it ends (None: never).
+
+    `rate_limit_per_sec` 0 is no limit.
+    """
 
     id: UUID
     version: int
@@ -24,10 +28,16 @@ class Destination:
     url: str
     timeout_ms: int
     max_concurrency: int
+    rate_limit_per_sec: int
+    circuit_threshold: int
+    circuit_reset_ms: int
+    fifo: bool
+    fifo_on_dead: FIFOHeadPolicy
     policy: RetryPolicy
     headers: tuple[tuple[str, str], ...]
     secrets: tuple[tuple[str, float | None], ...]
     deleted: bool
+    disabled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,8 @@ class Destinations:
         rows = await conn.execute(
             """SELECT id, version, tenant_id, url, timeout_ms, max_concurrency, max_retries, retry_schedule,
                       retry_backoff_ms, retry_backoff_mult, retry_backoff_max, custom_headers, deleted_at IS NOT NULL,
-                      CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END
+                      CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, terminal_status_codes, rate_limit_per_sec,
+                      circuit_threshold, circuit_reset_ms, fifo, fifo_on_dead, status = 'disabled'
                FROM endpoints WHERE id = ANY(%s::uuid[])""",
             (list(ids),),
         )
@@ -81,9 +92,15 @@ class Destinations:
                 url=row[3],
                 timeout_ms=row[4],
                 max_concurrency=row[5],
-                policy=RetryPolicy(row[6], row[7], row[8], row[9], row[10]),
+                rate_limit_per_sec=row[15],
+                circuit_threshold=row[16],
+                circuit_reset_ms=row[17],
+                fifo=row[18],
+                fifo_on_dead=FIFOHeadPolicy(row[19]),
+                policy=RetryPolicy(*row[6:11], terminal=frozenset(row[14])),
                 headers=tuple((row[11] or {}).items()),
                 deleted=row[12],
+                disabled=row[20],
                 secrets=secrets.get(row[13], ()),
             )
             for row in endpoints

@@ -166,7 +166,8 @@ class Sender:
             metrics.ATTEMPTS.labels(reason.value).inc()
             metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
             flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms)
-            outcome = _outcome(shipment, reason, retry_after_s=_asked_to_wait(response))
+            status = None if response.reason else response.status
+            outcome = _outcome(shipment, reason, status=status, retry_after_s=_asked_to_wait(response))
             self._recorder.add(Recorded(shipment.delivery, outcome, _attempt(request, response, reason)))
         shipment.done()
         self._start(flow)
@@ -193,13 +194,14 @@ def _asked_to_wait(response: Response) -> float | None:
     return parse_retry_after(response.headers.get("retry-after", ""), now_s=time.time())
 
 
-def _outcome(shipment: Shipment, reason: Reason, *, retry_after_s: float | None = None) -> Outcome:
+def _outcome(
+    shipment: Shipment, reason: Reason, *, status: int | None = None, retry_after_s: float | None = None
+) -> Outcome:
     policy = shipment.destination.policy
     if shipment.content.max_attempts is not None:
         policy = replace(policy, max_retries=shipment.content.max_attempts - 1)
-    return decide(
-        reason, policy, attempts=shipment.delivery.attempts + 1, random=random.random, retry_after_s=retry_after_s
-    )
+    attempts = shipment.delivery.attempts + 1
+    return decide(reason, policy, attempts=attempts, random=random.random, status=status, retry_after_s=retry_after_s)
 
 
 def _attempt(request: Request, response: Response, reason: Reason) -> Attempt:

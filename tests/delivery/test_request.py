@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery.destinations import Content, Destination
 from relay.delivery.live import Claimed
 from relay.delivery.request import build_request
@@ -44,10 +45,16 @@ DESTINATION = Destination(
     url="https://example.com/hook",
     timeout_ms=30_000,
     max_concurrency=20,
+    rate_limit_per_sec=0,
+    circuit_threshold=5,
+    circuit_reset_ms=300_000,
+    fifo=False,
+    fifo_on_dead=FIFOHeadPolicy.PARK,
     policy=RetryPolicy(),
     headers=(("X-Custom", "of the endpoint"),),
     secrets=(),
     deleted=False,
+    disabled=False,
 )
 
 
