@@ -127,14 +127,7 @@ class Worker:
         self.sender = Sender(
             self.transport, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
         )
-        self.deliverer = Deliverer(
-            self.db,
-            beats=self.beats,
-            holdings=self.holdings,
-            destinations=Destinations(Vault(settings.signing_key)),
-            sender=self.sender,
-            recorder=self.recorder,
-        )
+        self.deliverer = self._make_deliverer()
         self.taker = Taker(self.db, self.deliverer, beats=self.beats, holdings=self.holdings)
         self.holder = LaneHolder(
             self.db,
@@ -153,6 +146,16 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
+
+    def _make_deliverer(self) -> Deliverer:
+        return Deliverer(
+            self.db,
+            beats=self.beats,
+            holdings=self.holdings,
+            destinations=Destinations(Vault(self.settings.signing_key)),
+            sender=self.sender,
+            recorder=self.recorder,
+        )
 
     def _make_clock(self) -> Clock:
         days = self.settings.retention_days
