@@ -27,6 +27,7 @@ COMMANDS = (
     "relay.cli.listen",
     "relay.cli.why",
     "relay.cli.stats",
+    "relay.cli.policy",
     "relay.cli.schema",
     "relay.cli.demo",
 )
