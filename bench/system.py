@@ -46,11 +46,12 @@ _TO_COME = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "SIGNING_K
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A running Relay; `pid` is that of its `relay up` where the benchmark started it."""
+    """A running Relay; `pid` is that of its `relay up`, and its database is known, where the benchmark started it."""
 
     url: str
     key: str
     pid: int | None = None
+    database_url: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -80,12 +81,14 @@ def started() -> Iterator[System]:
         process = subprocess.Popen(command.argv, stdout=output, stderr=output, **spawn_options(command))
     try:
         _wait_until_ready(process, log)
+        urls = {**embedded_urls(folder), **environment}
         yield System(
             f"http://127.0.0.1:{environment['PORT']}",
             _make_key(environment),
             process.pid,
+            database_url=urls["DATABASE_URL"],
             settings=_settings(environment),
-            versions=_server_versions({**embedded_urls(folder), **environment}),
+            versions=_server_versions(urls),
         )
     except BaseException:
         _stop(process)

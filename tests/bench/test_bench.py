@@ -16,10 +16,9 @@ from bench import cpu, report
 from bench.__main__ import main
 from bench.accounting import account, percentile, strangers
 from bench.generator import Load, Plan
-from bench.load import QUICK, Bench, Run, Traffic
+from bench.load import QUICK, Bench, Measured, Run, Traffic
 from bench.programs import Generated, generated, receiving
 from bench.records import Arrivals, Sent, pack, unpack_arrivals, unpack_sent
-from bench.scenarios import Measured
 from bench.self_test import direct_plan, self_test
 from bench.system import System
 
