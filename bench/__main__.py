@@ -20,7 +20,7 @@ from typing import Any
 from bench import machine, report
 from bench.load import QUICK, Bench, Measured, Sizes
 from bench.programs import CHECKOUT, ProgramFailed, receiving
-from bench.scenarios import DEFAULT, GROUPS, SCENARIOS, endpoints
+from bench.scenarios import DEFAULT, GROUPS, SCENARIOS, chosen, endpoints
 from bench.self_test import self_test
 from bench.system import System, started
 from relay.errors import RelayError
@@ -66,9 +66,7 @@ def _self_test() -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    names = [name for given in options.scenarios or DEFAULT for name in GROUPS.get(given, (given,))]
-    if unknown := [name for name in names if name not in SCENARIOS]:
-        raise ProgramFailed(f"There is no scenario {unknown[0]}; there are {', '.join((*SCENARIOS, *GROUPS))}.")
+    names = chosen(options.scenarios)
     system = contextlib.nullcontext(System(options.url, options.key)) if options.url else started()
     with receiving() as receiver, system as running:
         bench = Bench(running, receiver, _sizes(options))

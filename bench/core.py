@@ -53,7 +53,8 @@ def blackhole(bench: Bench) -> list[Measured]:
 def fifo(bench: Bench) -> list[Measured]:
     """Twenty endpoints that want order, each a lane of its own, and a receiver that answers after 20 ms."""
     with _lent(bench, _LANES, script=f"after_ms={_RTT_MS}", fifo=True) as traffic:
-        run = bench.send(traffic, count=_LANES * bench.sizes.lane_events)
+        # One connection: the order of the numbers is that of acceptance.
+        run = bench.send(traffic, count=_LANES * bench.sizes.lane_events, clients=1)
         bench.drain()
     lanes = [_arrived(bench, run, only=range(first, first + 1)) for first in _endpoints_of(traffic)]
     shares = sorted(per_s([at for at, _, _ in lane]) * _RTT_MS / 1000 for lane in lanes)

@@ -9,7 +9,7 @@ from functools import partial
 
 from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
 from bench.load import Bench, Measured, Sizes, Traffic
-from bench.programs import Receiver
+from bench.programs import ProgramFailed, Receiver
 from relay.cli import own_endpoint
 from relay.cli.client import Client
 
@@ -74,6 +74,14 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
 #: What runs when nothing is named, and names that stand for several.
 DEFAULT = ("single", "fanout10", "latency-idle")
 GROUPS: dict[str, Sequence[str]] = {"core": ("blackhole", "fifo", "ratelimit", "priority", "backlog", "tenants")}
+
+
+def chosen(given: Sequence[str]) -> list[str]:
+    """The scenarios that these names, groups among them, stand for; none given: the default."""
+    names = [name for one in given or DEFAULT for name in GROUPS.get(one, (one,))]
+    if unknown := [name for name in names if name not in SCENARIOS]:
+        raise ProgramFailed(f"There is no scenario {unknown[0]}; there are {', '.join((*SCENARIOS, *GROUPS))}.")
+    return names
 
 
 @contextlib.contextmanager

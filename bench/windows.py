@@ -17,8 +17,8 @@ def densest(ordered_ns: Sequence[int], *, window_s: float) -> int:
 def sparsest(ordered_ns: Sequence[int], *, window_s: float) -> int:
     """The fewest arrivals within any `window_s` seconds that lie between the first and the last; 0 where none do."""
     width = int(window_s * _NS)
-    inside = [(index, at) for index, at in enumerate(ordered_ns) if at + width <= ordered_ns[-1]]
-    return min((bisect_right(ordered_ns, at + width) - index - 1 for index, at in inside), default=0)
+    inside = [at for at in ordered_ns if at + width <= ordered_ns[-1]]
+    return min((bisect_right(ordered_ns, at + width) - bisect_right(ordered_ns, at) for at in inside), default=0)
 
 
 def per_s(ordered_ns: Sequence[int]) -> float:
