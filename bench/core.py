@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -95,6 +94,7 @@ def backlog(bench: Bench) -> list[Measured]:
     """How fast, and at which cost, one endpoint's backlog drains once the endpoint answers."""
     with _held(bench, 1, "backlog") as traffic:
         run = bench.send(traffic, count=bench.sizes.backlog)
+        bench.wait_for_fan_out()
         bench.receiver.release("backlog")
         drained = bench.drain()
     figures = {
@@ -122,7 +122,7 @@ def _beside_trouble(bench: Bench, healthy: Traffic) -> tuple[Run, Run]:
     ):
         for trouble in (hole, slow):
             bench.send(trouble, count=_TROUBLE)
-        time.sleep(1.0)
+        bench.wait_for_fan_out()
         return alone, _steady(bench, healthy)
 
 
@@ -133,6 +133,7 @@ def _steady(bench: Bench, traffic: Traffic) -> Run:
 def _urgent(bench: Bench) -> Measured:
     with _held(bench, _HEALTHY, "urgent", script="after_ms=100", maxConcurrency=5) as traffic:
         waiting = bench.send(traffic, count=bench.sizes.backlog)
+        bench.wait_for_fan_out()
         bench.receiver.release("urgent")
         urgent = replace(traffic, batch=1, priorities=(1,))
         run = bench.send(urgent, seconds=bench.sizes.seconds, clients=_CLIENTS, gap_s=_URGENT_GAP_S)
@@ -146,6 +147,7 @@ def _urgent(bench: Bench) -> Measured:
 def _low_beside_high(bench: Bench) -> Measured:
     with _held(bench, _HEALTHY, "tiers", script="after_ms=100", maxConcurrency=5) as traffic:
         run = bench.send(replace(traffic, priorities=_TIERS), count=bench.sizes.backlog // 2)
+        bench.wait_for_fan_out()
         bench.receiver.release("tiers")
         bench.drain()
     tiers = [n % len(_TIERS) for _, n, _ in _arrived(bench, run)]

@@ -161,6 +161,12 @@ class Bench:
         self.runs.append(run := Run(traffic, made, {}, 0.0))
         return run
 
+    def wait_for_fan_out(self) -> None:
+        """Wait until every event has its deliveries, so that what is sent next has only those before it."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self.system.is_fanned_out() and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+
     def drain(self) -> Drained:
         """Wait as `run` does for all that is on its way."""
         cpu_s, began = self.system.cpu_used(), time.monotonic()
