@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "db",
         "queue",
         "broker",
+        "chores",
     ),
     ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
     ("tenancy", "catalog.secrets"),
@@ -35,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("intake", "delivery"),
     ("recovery",),
     ("insight",),
-    ("workers", "clock", "feed", "runtime"),
+    ("workers", "clock", "feed", "notifier", "runtime"),
     ("processes", "up"),
     ("cli",),
 )

@@ -14,13 +14,15 @@ from strawberry.types import get_object_definition
 from strawberry.types.arguments import InputContext
 from strawberry.utils.str_converters import to_camel_case
 
-from api.graphql.ids import filter_id
+from api.graphql.ids import filter_id, get_id
 from api.graphql.scalars import Json
 from api.sending import Request
+from relay.catalog.endpoints import EndpointStatus
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
 from relay.intake import events
+from relay.recovery.replay_spec import ReplaySpec
 
 
 @strawberry.input
@@ -91,6 +93,7 @@ class UpdateEndpointInput:
     url: str | None = UNSET
     event_types: list[str] | None = UNSET
     description: str | None = UNSET
+    status: EndpointStatus | None = UNSET
     max_retries: int | None = UNSET
     retry_backoff_ms: int | None = UNSET
     retry_backoff_max: int | None = UNSET
@@ -136,6 +139,27 @@ class DeliveryFilter:
     )
 
 
+@strawberry.input(
+    description="Which deliveries to repeat; with toEndpointId: which events to send there"
+    " (a backfill of what it would have matched and never got)."
+)
+class ReplayInput:
+    """What a replay is about."""
+
+    since: datetime
+    until: datetime
+    event_types: list[str] | None = UNSET
+    endpoint_id: strawberry.ID | None = UNSET
+    statuses: list[DeliveryStatus] | None = strawberry.field(
+        default=UNSET, description="Default DEAD. Ignored by a backfill."
+    )
+    to_endpoint_id: strawberry.ID | None = UNSET
+    rate_per_sec: int | None = strawberry.field(
+        default=UNSET, description="1..10 000; null: as fast as the endpoint's own limits."
+    )
+    dry_run: bool | None = strawberry.field(default=False, description="Counts only; the job is DONE at once.")
+
+
 T = TypeVar("T")
 
 
@@ -152,7 +176,15 @@ def _python_names(kind: type) -> dict[str, str]:
     return {to_camel_case(name): name for name in kind.__annotations__}
 
 
-for _kind in (SendEventInput, CreateEventInput, CreateEndpointInput, UpdateEndpointInput, EventFilter, DeliveryFilter):
+for _kind in (
+    SendEventInput,
+    CreateEventInput,
+    CreateEndpointInput,
+    UpdateEndpointInput,
+    EventFilter,
+    DeliveryFilter,
+    ReplayInput,
+):
     get_object_definition(_kind, strict=True).from_input = _build
 
 _JSON_FIELDS = frozenset({"headers", "custom_headers"})
@@ -195,3 +227,12 @@ def delivery_filter(filter: DeliveryFilter | None) -> deliveries.DeliveryFilter:
     fields["endpoint_id"] = filter_id(fields.get("endpoint_id"), field="endpointId")
     fields["event_id"] = filter_id(fields.get("event_id"), field="eventId")
     return deliveries.DeliveryFilter(**fields)
+
+
+def replay_spec(input: ReplayInput) -> ReplaySpec:
+    """What the domain takes; NotFound for an endpoint whose id cannot be one."""
+    fields = given(input)
+    for name in ("endpoint_id", "to_endpoint_id"):
+        if fields.get(name) is not None:
+            fields[name] = get_id(fields[name], of="endpoint")
+    return ReplaySpec(**fields)

@@ -11,11 +11,11 @@ from strawberry import UNSET
 
 from api.graphql.attempts import DeliveryAttempt, attempt_node
 from api.graphql.context import RelayInfo
+from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
-from api.graphql.scalars import Json
+from api.graphql.scalars import Json, SafeInt
 from api.graphql.stats import EndpointStats, endpoint_stats
-from api.sending import Sent
 from relay import paging
 from relay.catalog import endpoints
 from relay.catalog.endpoints import EndpointStatus
@@ -118,6 +118,10 @@ class Delivery:
     delivered_at: datetime | None
     reason: Reason | None = strawberry.field(description="Why it waits, died or was cancelled.")
     created_at: datetime
+    sequence: SafeInt | None = strawberry.field(
+        description="Place in its FIFO lane (X-Relay-Sequence); null elsewhere."
+    )
+    partition_key: str | None
     record: strawberry.Private[deliveries.Delivery]
 
     @strawberry.field
@@ -155,6 +159,21 @@ class Delivery:
         """The event's priority."""
         return (await self._event(info)).priority
 
+    @strawberry.field(description="The delivery this one repeats.")
+    async def replay_of(self, info: RelayInfo) -> Delivery | None:
+        """The one before."""
+        old = self.record.replay_of
+        found = await info.context.loaders.deliveries.load(old) if old else None
+        return delivery_node(found) if found else None
+
+    @strawberry.field(
+        description="The delivery that repeats this one; a dead one with it is settled and not counted in queueStats.dead."
+    )
+    async def replayed_by(self, info: RelayInfo) -> Delivery | None:
+        """The one after, the newest if there are several."""
+        found = await info.context.loaders.replays.load(self.record.id)
+        return delivery_node(found) if found else None
+
     async def _event(self, info: RelayInfo) -> events.Event:
         record = await info.context.loaders.events.load(self.record.event_id)
         if record is None:
@@ -186,6 +205,16 @@ class Endpoint:
     created_at: datetime
     updated_at: datetime
     key: strawberry.Private[UUID]
+
+    @strawberry.field
+    async def circuit(self, info: RelayInfo) -> CircuitState:
+        """Whether failures keep deliveries back."""
+        return await circuit_of(info, self.key)
+
+    @strawberry.field(description="What holds it back now; null: nothing.")
+    async def gate(self, info: RelayInfo) -> Gate | None:
+        """What holds it back now."""
+        return await gate_of(info, self.key)
 
     @strawberry.field
     async def stats(self, info: RelayInfo, last_hours: int | None = 24) -> EndpointStats:
@@ -224,16 +253,6 @@ def event_node(record: events.Event | NewEvent, *, accepted: Accepted | None = N
     )
 
 
-async def sent_event_node(info: RelayInfo, sent: Sent) -> Event:
-    """Show an event that was just accepted, without reading it back; the first event of a known key is read."""
-    if not sent.accepted.duplicate:
-        return event_node(sent.event, accepted=sent.accepted)
-    record = await info.context.loaders.events.load(sent.accepted.id)
-    if record is None:
-        raise LookupError(f"event {sent.accepted.id} of a known key is gone")
-    return event_node(record)
-
-
 def delivery_node(record: deliveries.Delivery) -> Delivery:
     """Show a delivery."""
     return Delivery(
@@ -244,6 +263,8 @@ def delivery_node(record: deliveries.Delivery) -> Delivery:
         delivered_at=record.finished_at if record.status is DeliveryStatus.DELIVERED else None,
         reason=record.reason,
         created_at=record.created_at,
+        sequence=None if record.seq is None else SafeInt(record.seq),
+        partition_key=record.partition_key,
         record=record,
     )
 

@@ -10,15 +10,16 @@ from relay.delivery.flow import Shipment
 from relay.delivery.masking import masked
 from relay.delivery.outcomes import Outcome, Reason, decide
 from relay.delivery.record import Attempt
-from relay.delivery.retry import parse_retry_after
+from relay.delivery.retry import RetryPolicy, parse_retry_after
 from relay.delivery.transport import Request, Response
 
 
-def asked_to_wait(response: Response) -> float | None:
-    """Seconds that a 429 or 503 asks for (RFC 9110, section 10.2.3)."""
+def asked_to_wait(response: Response, policy: RetryPolicy) -> float | None:
+    """Seconds that a 429 or 503 asks for (RFC 9110, section 10.2.3), up to the policy's longest delay."""
     if response.status not in (429, 503):
         return None
-    return parse_retry_after(response.headers.get("retry-after", ""), now_s=time.time())
+    asked_s = parse_retry_after(response.headers.get("retry-after", ""), now_s=time.time())
+    return None if asked_s is None else min(asked_s, policy.longest_ms() / 1000)
 
 
 def outcome_of(shipment: Shipment, reason: Reason, *, retry_after_s: float | None = None) -> Outcome:

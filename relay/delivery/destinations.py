@@ -28,6 +28,7 @@ class Destination:
     headers: tuple[tuple[str, str], ...]
     secrets: tuple[tuple[str, float | None], ...]
     rate_limit_per_sec: int
+    circuit_threshold: int
     disabled: bool
     deleted: bool
 
@@ -75,7 +76,8 @@ class Destinations:
         rows = await conn.execute(
             """SELECT id, version, tenant_id, url, timeout_ms, max_concurrency, max_retries, retry_schedule,
                       retry_backoff_ms, retry_backoff_mult, retry_backoff_max, custom_headers, deleted_at IS NOT NULL,
-                      CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, rate_limit_per_sec, status = 'disabled'
+                      CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, rate_limit_per_sec, status = 'disabled',
+                      circuit_threshold
                FROM endpoints WHERE id = ANY(%s::uuid[])""",
             (list(ids),),
         )
@@ -95,6 +97,7 @@ class Destinations:
                 secrets=secrets.get(row[13], ()),
                 rate_limit_per_sec=row[14],
                 disabled=row[15],
+                circuit_threshold=row[16],
             )
             for row in endpoints
         }

@@ -48,6 +48,7 @@ DESTINATION = Destination(
     headers=(("X-Custom", "of the endpoint"),),
     secrets=(),
     rate_limit_per_sec=0,
+    circuit_threshold=5,
     disabled=False,
     deleted=False,
 )
