@@ -12,11 +12,12 @@ from strawberry.tools import merge_types
 from api.graphql import mutations, queries
 from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
+from api.graphql.queues import QueueMutation, QueueQuery
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 
-Query = queries.Query
-Mutation = merge_types("Mutation", (mutations.Mutation, EndpointStateMutation, ScheduleMutation))
+Query = merge_types("Query", (queries.Query, QueueQuery))
+Mutation = merge_types("Mutation", (mutations.Mutation, EndpointStateMutation, ScheduleMutation, QueueMutation))
 
 register_enums()
 schema = strawberry.Schema(query=Query, mutation=Mutation, config=StrawberryConfig(scalar_map=SCALARS))
