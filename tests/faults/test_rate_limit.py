@@ -39,4 +39,6 @@ async def test_two_workers_keep_to_one_rate(shop: Shop, conn: Conn, start_worker
         assert most_in(times, 1.0) <= RATE * 1.2
         assert 0.95 * RATE <= COUNT / lasted <= 1.05 * RATE
         assert used / lasted <= CPU_SHARE
-        print(f"{COUNT / lasted:.1f}/s, at most {most_in(times, 1.0)} in a second, {100 * used / lasted:.1f} % of a core")
+        print(
+            f"{COUNT / lasted:.1f}/s, at most {most_in(times, 1.0)} in a second, {100 * used / lasted:.1f} % of a core"
+        )
