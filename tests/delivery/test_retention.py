@@ -206,7 +206,7 @@ async def test_dead_letters_go_with_their_history_but_not_before_somebody_could_
     ids = sorted([await waiting(conn, shop, endpoint_id) for _ in range(3)])
     await expire(shop)
     assert await retention.forget_dead_letters(conn, keep_days=KEEP_DAYS) == 0
-    await rows(conn, "UPDATE dead_letters SET died_at = now() - interval '31 days' WHERE id <> %s RETURNING 1", ids[:1])
+    await rows(conn, "UPDATE dead_letters SET died_at = now() - interval '8 days' WHERE id <> %s RETURNING 1", ids[:1])
     assert await retention.forget_dead_letters(conn, keep_days=KEEP_DAYS) == 0
     await rows(conn, "DELETE FROM history WHERE id <> %s RETURNING 1", ids[1:2])
     assert await retention.forget_dead_letters(conn, keep_days=KEEP_DAYS) == 1
