@@ -8,6 +8,7 @@ from uuid import UUID
 
 import dramatiq
 
+from actors.middleware.breaker import CircuitBreaker
 from actors.middleware.retry import SafeRetries
 from actors.process import Loop, Process
 from relay.broker import worker_broker
@@ -26,7 +27,8 @@ process = Process(_settings, pages_listener=os.environ.get(PAGES_LISTENER))
 broker = worker_broker(
     _settings.redis_url,
     pool_size=_settings.redis_pool_size,
-    middleware=[SafeRetries(), Loop(), process],
+    # The circuit breaker last: what it skips, nothing behind it may have begun.
+    middleware=[SafeRetries(), Loop(), process, CircuitBreaker(process)],
 )
 dramatiq.set_broker(broker)
 
@@ -37,12 +39,27 @@ async def fan_out(shards: list[int]) -> None:
     await process.relay.drain_outbox(shards)
 
 
-async def _deliver(ids: list[str], fences: list[int]) -> None:
-    await process.relay.deliverer.deliver([Dispatched(UUID(id), fence) for id, fence in zip(ids, fences, strict=True)])
+async def _deliver(ids: list[str], fences: list[int], *, tier: int) -> None:
+    dispatched = [Dispatched(UUID(id), fence) for id, fence in zip(ids, fences, strict=True)]
+    await process.relay.deliverer.deliver(dispatched, tier=tier)
 
 
-for _tier in ("high", "normal", "low"):
-    dramatiq.actor(actor_name=f"deliver_{_tier}", queue_name=QUEUES[f"deliver_{_tier}"])(_deliver)
+@dramatiq.actor(queue_name=QUEUES["deliver_high"])
+async def deliver_high(ids: list[str], fences: list[int]) -> None:
+    """Send these deliveries of priorities 1 to 3."""
+    await _deliver(ids, fences, tier=0)
+
+
+@dramatiq.actor(queue_name=QUEUES["deliver_normal"])
+async def deliver_normal(ids: list[str], fences: list[int]) -> None:
+    """Send these deliveries of priorities 4 to 7."""
+    await _deliver(ids, fences, tier=1)
+
+
+@dramatiq.actor(queue_name=QUEUES["deliver_low"])
+async def deliver_low(ids: list[str], fences: list[int]) -> None:
+    """Send these deliveries of priorities 8 to 10."""
+    await _deliver(ids, fences, tier=2)
 
 
 @dramatiq.actor(queue_name=QUEUES["lane"])
@@ -53,8 +70,8 @@ async def lane(endpoint: str, key: str, fence: int) -> None:
 
 @dramatiq.actor(queue_name=QUEUES["dead_letter"])
 async def dead_letter(ids: list[str]) -> None:
-    """Tell of deliveries that died."""
-    process.relay.tell_of_dead([UUID(id) for id in ids])
+    """See to what follows from these deaths."""
+    await process.relay.notifier.tell_of_dead([UUID(id) for id in ids])
 
 
 @dramatiq.actor(queue_name=QUEUES["housekeeping"])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
 from relay import metrics
+from relay.chores import Chore
 from relay.db import LOST, REPEATABLE, Conn, Database
 from relay.delivery import beats, lanes, live
 from relay.delivery.live import TIERS, hints_for
@@ -21,7 +22,6 @@ from relay.ids import fence
 from relay.insight import counts, stats
 from relay.intake import accept, outbox
 from relay.queue import UNREACHABLE, Hint, Queue
-from relay.recovery import jobs
 
 TICK_S = 0.2
 LEASE_S = 3
@@ -29,6 +29,7 @@ RESEND_S = 5.0
 TENANTS_A_ROUND = 200
 #: Lanes handed out and not taken up, at most, by tier: together what keeps the workers busy.
 _LANES_OUT = {0: 240, 1: 120, 2: 40}
+_SCHEDULED_AT_ONCE = 1000
 _SHORTEST_S = 0.005
 _SETTLES_S = 10.0
 _COUNT_ANYWAY_S = 30.0
@@ -38,8 +39,16 @@ _LOG = logging.getLogger(__name__)
 class Clock:
     """One per worker process. `run` never ends by itself, whatever fails."""
 
-    def __init__(self, db: Database, queue: Queue, *, retention_days: int, maintain: Callable[[], None]) -> None:
-        """`maintain` makes and retires partitions; it blocks and is called in a thread."""
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        *,
+        retention_days: int,
+        maintain: Callable[[], None],
+        chores: Iterable[Chore] = (),
+    ) -> None:
+        """`maintain` makes and retires partitions; it blocks and is called in a thread. `chores` come after its own."""
         self._db = db
         self._queue = queue
         self._retention_days = retention_days
@@ -53,14 +62,14 @@ class Clock:
         self._cursors = dict.fromkeys(range(len(TIERS)), UUID(int=0))
         self._connected_since: float | None = None
         self._chores = [
-            _Chore(self._give_back, every_s=1.0),
-            _Chore(self._resend, every_s=1.0),
-            _Chore(self._hint_jobs, every_s=1.0),
-            _Chore(self._count, every_s=2.0),
-            _Chore(self._rearm, every_s=60.0),
-            _Chore(self._sweep, every_s=60.0),
-            _Chore(self._close_days, every_s=600.0),
-            _Chore(self._partition, every_s=600.0),
+            Chore(self._give_back, every_s=1.0),
+            Chore(self._resend, every_s=1.0),
+            Chore(self._count, every_s=2.0),
+            Chore(self._rearm, every_s=60.0),
+            Chore(self._sweep, every_s=60.0),
+            Chore(self._close_days, every_s=600.0),
+            Chore(self._partition, every_s=600.0),
+            *chores,
         ]
         self.leads = False
 
@@ -130,10 +139,13 @@ class Clock:
             await self._start_lanes()
 
     async def _start_scheduled(self) -> None:
-        async with self._db.connection() as conn:
-            shards = await outbox.take_in_scheduled(conn)
-        if shards:
-            await self._queue.ring(shards)
+        moved = _SCHEDULED_AT_ONCE
+        while moved == _SCHEDULED_AT_ONCE:
+            async with self._db.connection() as conn:
+                by_shard = await outbox.take_in_scheduled(conn, limit=_SCHEDULED_AT_ONCE)
+            if by_shard:
+                await self._queue.ring(list(by_shard))
+            moved = sum(by_shard.values())
 
     async def _ring(self) -> None:
         async with self._db.connection() as conn:
@@ -195,13 +207,6 @@ class Clock:
             )
             await self._queue.enqueue([*hints_for(dispatched), *(lane.hint() for lane in out)])
 
-    async def _hint_jobs(self) -> None:
-        async with self._db.connection() as conn:
-            ids = await jobs.neglected(conn)
-        if ids:
-            with suppress(*UNREACHABLE):
-                await self._queue.enqueue([jobs.hint(id) for id in ids])
-
     async def _count(self) -> None:
         """Count while something moves, and now and then all the same; counts of a system at rest stay right by themselves."""
         now = asyncio.get_running_loop().time()
@@ -239,24 +244,6 @@ class Clock:
 def _tell_of_failure(maintaining: asyncio.Future[None]) -> None:
     if not maintaining.cancelled() and (cause := maintaining.exception()) is not None:
         _LOG.warning("partitions are looked after at the next turn: %s", cause)
-
-
-class _Chore:
-    """Something the leader does now and then, at most 2 % of its time."""
-
-    def __init__(self, do: Callable[[], Awaitable[None]], *, every_s: float) -> None:
-        self._do = do
-        self._every_s = every_s
-        self._next_at = 0.0
-
-    async def run_if_due(self, now: float) -> None:
-        if now < self._next_at:
-            return
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        self._next_at = began + self._every_s
-        await self._do()
-        self._next_at = began + max(self._every_s, 50 * (loop.time() - began))
 
 
 @dataclass(frozen=True, slots=True)

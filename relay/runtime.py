@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from relay.db import LOST, Database, newest_migration, schema_version
 from relay.delivery import direct
 from relay.delivery.addresses import Guard
 from relay.delivery.beats import BEAT_S, Beats
+from relay.delivery.counters import Counters
 from relay.delivery.deliver import Deliverer
 from relay.delivery.destinations import Destinations
 from relay.delivery.fanout import FanOut
@@ -27,13 +28,14 @@ from relay.delivery.holdings import Holdings
 from relay.delivery.live import hints_for
 from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender
+from relay.delivery.taker import Taker
 from relay.delivery.transport import Transport
 from relay.errors import RelayError
 from relay.ids import PostgresTime, Uuid7
 from relay.intake.collector import Collector
 from relay.intake.doorbell import Doorbell
+from relay.notifier import Notifier
 from relay.queue import UNREACHABLE, Hint, Queue
-from relay.recovery import jobs
 from relay.recovery.job_runner import JobRunner
 from relay.settings import Settings
 
@@ -41,6 +43,7 @@ _HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
 _CANCEL_AGAIN_S = 1.0
 _REDIS_TIMEOUT_S = 2.0
+_HINT_S = 0.1
 #: What the sender may use of SHUTDOWN_GRACE_S; the rest is for recording, giving back, and Dramatiq's own end.
 _SHARE_OF_GRACE = 0.6
 _LOG = logging.getLogger(__name__)
@@ -70,6 +73,7 @@ class Web:
         self.vault = Vault(settings.signing_key)
         self.db = Database(settings)
         self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
+        self.counters = Counters(settings.state_url)
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
         self._tasks: list[asyncio.Task[None]] = []
@@ -85,6 +89,7 @@ class Web:
         await self.doorbell.close()
         await self.db.close()
         await self.queue.close()
+        await self.counters.close()
 
     async def health(self) -> dict[str, str]:
         """See `health`."""
@@ -94,16 +99,13 @@ class Web:
         """Send a test event to one endpoint and return the delivery's id. NotFound without such an endpoint."""
         async with self.db.transaction() as conn:
             dispatched = await direct.test(conn, tenant_id, endpoint_id, event_type=event_type, ids=self.ids)
-        await _at_once(self.queue.enqueue(hints_for([dispatched])))
+        await self.hint(self.queue.enqueue(hints_for([dispatched])))
         return dispatched.id
 
-    async def wake_clock(self) -> None:
-        """Tell the clock that a lane is due; without Redis it looks by itself."""
-        await _at_once(self.queue.wake_clock())
-
-    async def hint_job(self, id: UUID) -> None:
-        """Tell a worker of a job that is to go on; without Redis the clock does."""
-        await _at_once(self.queue.enqueue([jobs.hint(id)]))
+    async def hint(self, command: Coroutine[Any, Any, None]) -> None:
+        """Send a hint after a commit; a request waits 0.1 s for Redis at most, and the clock looks anyway."""
+        with suppress(*UNREACHABLE):
+            await asyncio.wait_for(command, _HINT_S)
 
 
 class Worker:
@@ -132,13 +134,25 @@ class Worker:
             sender=self.sender,
             recorder=self.recorder,
         )
+        self.taker = Taker(self.db, self.deliverer, beats=self.beats, holdings=self.holdings)
         self.holder = LaneHolder(
-            self.db, self.deliverer, beats=self.beats, holdings=self.holdings, on_waiting=self._wake_clock
+            self.db,
+            self.deliverer,
+            self.taker,
+            self.sender,
+            beats=self.beats,
+            holdings=self.holdings,
+            on_waiting=self._wake_clock,
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
-        self.jobs = JobRunner(self.db, ids=self.ids, on_waiting=self._wake_clock)
+        self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
+        self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = Clock(
-            self.db, self.queue, retention_days=settings.retention_days, maintain=self._maintain_partitions
+            self.db,
+            self.queue,
+            retention_days=settings.retention_days,
+            maintain=self._maintain_partitions,
+            chores=[*self.notifier.chores(), *self.jobs.chores()],
         )
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -184,7 +198,7 @@ class Worker:
                 await self.sender.wait_until_idle()
         with suppress(TimeoutError, *LOST):
             async with asyncio.timeout(_HEALTH_S):
-                await self.recorder.flush()
+                await self.recorder.end()
                 await self._stop_beating()
                 await self.beats.end()
         await self._stop_beating()
@@ -196,11 +210,6 @@ class Worker:
     async def _stop_beating(self) -> None:
         """Before the number goes: a beat without it would take a new one."""
         await _cancel([self._beating] if self._beating else [])
-
-    def tell_of_dead(self, ids: Sequence[UUID]) -> None:
-        """Say in the log which deliveries died."""
-        for id in ids:
-            _LOG.warning("delivery %s is dead", id)
 
     def _distrust(self) -> None:
         self.beats.distrust()
@@ -226,12 +235,6 @@ class Worker:
         with psycopg.connect(self.settings.database_url, autocommit=True, connect_timeout=5) as conn:
             partitions.ensure(conn)
             partitions.retire(conn, keep_days=self.settings.retention_days)
-
-
-async def _at_once(command: Coroutine[Any, Any, None]) -> None:
-    """Send a hint for which a request waits 0.1 s at most; it is not missed."""
-    with suppress(*UNREACHABLE):
-        await asyncio.wait_for(command, 0.1)
 
 
 async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:

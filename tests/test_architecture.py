@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "db",
         "queue",
         "broker",
+        "chores",
     ),
     ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
     ("tenancy", "catalog.secrets"),
@@ -35,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("intake", "delivery"),
     ("recovery",),
     ("insight",),
-    ("workers", "clock", "feed", "runtime"),
+    ("workers", "clock", "feed", "notifier", "runtime"),
     ("processes", "up"),
     ("cli",),
 )
@@ -45,6 +46,7 @@ KEPT: dict[str, tuple[str, ...]] = {
     "strawberry": ("api", "relay.cli.schema"),
     "dramatiq": ("actors", "relay.queue", "relay.broker"),
     "pycurl": ("relay.delivery",),
+    "jsonpath_rfc9535": ("relay.catalog",),
 }
 # Entry points read the environment; whoever else needs a setting is given it.
 MAY_READ_ENVIRONMENT = ("relay.settings", "relay.cli", "actors.main")

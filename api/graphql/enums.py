@@ -8,6 +8,7 @@ import strawberry
 
 from relay.catalog.endpoints import EndpointStatus
 from relay.delivery.deliveries import DeliveryStatus
+from relay.delivery.gates import CircuitStatus
 from relay.delivery.outcomes import Reason
 from relay.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from relay.insight.explain import FanoutReason
@@ -16,6 +17,7 @@ from relay.recovery.jobs import JobKind, JobStatus
 from relay.tenancy.scopes import Scope
 
 _MEANINGS: dict[type[Enum], str | None] = {
+    CircuitStatus: None,
     DeliveryStatus: None,
     EndpointStatus: None,
     EventStatus: "Over the newest delivery per endpoint, the first that holds: DELIVERING, FAILED, QUEUED (open ones),"

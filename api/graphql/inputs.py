@@ -17,6 +17,7 @@ from strawberry.utils.str_converters import to_camel_case
 from api.graphql.ids import filter_id, get_id
 from api.graphql.scalars import Json
 from api.sending import Request
+from relay.catalog.endpoints import EndpointStatus
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
@@ -92,6 +93,7 @@ class UpdateEndpointInput:
     url: str | None = UNSET
     event_types: list[str] | None = UNSET
     description: str | None = UNSET
+    status: EndpointStatus | None = UNSET
     max_retries: int | None = UNSET
     retry_backoff_ms: int | None = UNSET
     retry_backoff_max: int | None = UNSET

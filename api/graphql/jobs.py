@@ -101,7 +101,7 @@ class JobMutation:
         web = info.context.web
         job = await start_replay(web.db, info.context.tenant_id, replay_spec(input), id=web.ids())
         if not job.dry_run:
-            await web.hint_job(job.id)
+            await web.hint(web.queue.enqueue([jobs.hint(job.id)]))
         return job_node(job)
 
     @strawberry.mutation(directives=_MANAGE)
@@ -114,10 +114,10 @@ class JobMutation:
     @strawberry.mutation(directives=_MANAGE)
     async def resume_job(self, info: RelayInfo, id: strawberry.ID) -> BulkJob:
         """Let a paused job go on where it stopped."""
-        key = get_id(id, of="job")
-        async with info.context.db.connection() as conn:
+        web, key = info.context.web, get_id(id, of="job")
+        async with web.db.connection() as conn:
             job = await jobs.resume(conn, info.context.tenant_id, key)
-        await info.context.web.hint_job(key)
+        await web.hint(web.queue.enqueue([jobs.hint(key)]))
         return job_node(job)
 
     @strawberry.mutation(directives=_MANAGE)

@@ -72,7 +72,7 @@ class RecoveryMutation:
                 await replay_event(conn, tenant_id, key, ids=web.ids)
             else:
                 await replay_to(conn, tenant_id, key, get_id(only, of="endpoint"), ids=web.ids)
-        await web.wake_clock()
+        await web.hint(web.queue.wake_clock())
         async with web.db.connection() as conn:
             return event_node(await events.get(conn, tenant_id, key))
 
@@ -85,7 +85,7 @@ class RecoveryMutation:
         web, tenant_id = info.context.web, info.context.tenant_id
         async with web.db.transaction() as conn:
             due = await retry(conn, tenant_id, get_id(id, of="delivery"), ids=web.ids)
-        await web.wake_clock()
+        await web.hint(web.queue.wake_clock())
         async with web.db.connection() as conn:
             return delivery_node(await deliveries.get(conn, tenant_id, due))
 
@@ -99,7 +99,7 @@ class RecoveryMutation:
         tenant_id, key = info.context.tenant_id, get_id(id, of="delivery")
         async with info.context.db.transaction() as conn:
             await cancel(conn, tenant_id, key)
-        await info.context.web.wake_clock()
+        await info.context.web.hint(info.context.web.queue.wake_clock())
         async with info.context.db.connection() as conn:
             return delivery_node(await deliveries.get(conn, tenant_id, key))
 
@@ -157,7 +157,7 @@ async def _retry_oldest(
 
 
 async def _result(info: RelayInfo, results: Results, *, unknown: Sequence[str] = ()) -> BatchRetryResult:
-    await info.context.web.wake_clock()
+    await info.context.web.hint(info.context.web.queue.wake_clock())
     async with info.context.db.connection() as conn:
         found = await events.find_many(
             conn, info.context.tenant_id, [id for id, error in results.items() if error is None]

@@ -27,6 +27,9 @@ class Destination:
     policy: RetryPolicy
     headers: tuple[tuple[str, str], ...]
     secrets: tuple[tuple[str, float | None], ...]
+    rate_limit_per_sec: int
+    circuit_threshold: int
+    disabled: bool
     deleted: bool
 
 
@@ -50,7 +53,13 @@ class Destinations:
 
     async def of(self, conn: Conn, claimed: Iterable[Claimed]) -> dict[UUID, Destination]:
         """The destinations of these deliveries by endpoint, at least as new as their claims."""
-        wanted = {one.endpoint_id: one.endpoint_version for one in claimed}
+        return await self._newer(conn, {one.endpoint_id: one.endpoint_version for one in claimed})
+
+    async def get(self, conn: Conn, endpoint_id: UUID) -> Destination:
+        """What is known of an endpoint, however old, or what is there now."""
+        return (await self._newer(conn, {endpoint_id: 0}))[endpoint_id]
+
+    async def _newer(self, conn: Conn, wanted: dict[UUID, int]) -> dict[UUID, Destination]:
         stale = [id for id, version in wanted.items() if id not in self._known or self._known[id].version < version]
         if stale:
             if len(self._known) + len(stale) > _CACHED:
@@ -67,7 +76,8 @@ class Destinations:
         rows = await conn.execute(
             """SELECT id, version, tenant_id, url, timeout_ms, max_concurrency, max_retries, retry_schedule,
                       retry_backoff_ms, retry_backoff_mult, retry_backoff_max, custom_headers, deleted_at IS NOT NULL,
-                      CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END
+                      CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, rate_limit_per_sec, status = 'disabled',
+                      circuit_threshold
                FROM endpoints WHERE id = ANY(%s::uuid[])""",
             (list(ids),),
         )
@@ -85,6 +95,9 @@ class Destinations:
                 headers=tuple((row[11] or {}).items()),
                 deleted=row[12],
                 secrets=secrets.get(row[13], ()),
+                rate_limit_per_sec=row[14],
+                disabled=row[15],
+                circuit_threshold=row[16],
             )
             for row in endpoints
         }

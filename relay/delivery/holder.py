@@ -7,13 +7,16 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from relay.db import LOST, REPEATABLE, Database
+from relay.db import LOST, Database
 from relay.delivery import lanes
 from relay.delivery.beats import Beats
 from relay.delivery.deliver import Deliverer
-from relay.delivery.holdings import Holdings, Key
+from relay.delivery.destinations import Destination
+from relay.delivery.holdings import Holdings
 from relay.delivery.lanes import Lane
-from relay.delivery.live import Claimed
+from relay.delivery.sender import Sender
+from relay.delivery.take import Taken, Want
+from relay.delivery.taker import Taker
 
 HOLD_S = 5.0
 _BATCH = 100
@@ -29,6 +32,8 @@ class LaneHolder:
         self,
         db: Database,
         deliverer: Deliverer,
+        taker: Taker,
+        sender: Sender,
         *,
         beats: Beats,
         holdings: Holdings,
@@ -37,6 +42,8 @@ class LaneHolder:
         """`on_waiting` is called when a lane was let go with deliveries that are due."""
         self._db = db
         self._deliverer = deliverer
+        self._taker = taker
+        self._sender = sender
         self._beats = beats
         self._holdings = holdings
         self._on_waiting = on_waiting
@@ -69,9 +76,11 @@ class LaneHolder:
             await asyncio.wait(self._tasks)
 
     async def _run(self, lane: Lane, *, generation: int) -> None:
+        hold = _Hold(lane, until=asyncio.get_running_loop().time() + HOLD_S, generation=generation)
         try:
-            await self._refill(lane, generation=generation)
-            await self._release(lane)
+            destination = await self._deliverer.destination(lane.endpoint_id)
+            await (self._send_heads if lane.ordered else self._refill)(hold, destination)
+            await self._release(hold, destination)
         except LOST as cause:
             _LOG.info("a lane is left to the beat: %s", cause)
         except Exception:
@@ -79,63 +88,142 @@ class LaneHolder:
         finally:
             self._holdings.lanes.discard(lane.fence)
 
-    async def _refill(self, lane: Lane, *, generation: int) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + HOLD_S
-        answered = asyncio.Event()
-        in_flight = 0
+    def _goes_on(self, hold: _Hold) -> bool:
+        in_time = asyncio.get_running_loop().time() < hold.until
+        return in_time and not self._stopping and self._beats.may_send(hold.generation)
 
-        def done() -> None:
-            nonlocal in_flight
-            in_flight -= 1
-            answered.set()
+    # ---- ordinary lanes: as many in flight as the endpoint takes ------------------------------------------------------
 
-        while not self._stopping and loop.time() < until and self._beats.may_send(generation):
-            answered.clear()
-            room = self._deliverer.room_for(lane.endpoint_id) if in_flight else await self._wait_for_room(lane)
-            if room == 0 and in_flight == 0:
+    async def _refill(self, hold: _Hold, destination: Destination) -> None:
+        while self._goes_on(hold):
+            hold.answered.clear()
+            room = self._room(hold, destination)
+            if room == 0 and hold.in_flight == 0:
+                room = await self._wait_for_room(hold, destination)
+            if room == 0 and hold.in_flight == 0:
+                hold.crowded_per_s = self._sender.takes_per_s(destination)
                 return
-            if room:
-                claimed = await self._take(lane, limit=min(_BATCH, room))
-                if not claimed:
-                    return
-                in_flight += len(claimed)
-                sent = await self._deliverer.ship(claimed, generation=generation, done=done)
-                in_flight -= len(claimed) - sent
-            if in_flight and not answered.is_set():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(answered.wait(), max(0.0, until - loop.time()))
+            if room and not await self._take(hold, limit=min(_BATCH, room)):
+                return
+            if hold.in_flight and not hold.answered.is_set():
+                await hold.wait_for_answer()
 
-    async def _wait_for_room(self, lane: Lane) -> int:
+    def _room(self, hold: _Hold, destination: Destination) -> int:
+        return self._sender.room_for(destination, tier=hold.lane.tier)
+
+    async def _wait_for_room(self, hold: _Hold, destination: Destination) -> int:
         """Wait a second for room: a lane let go at once, and due, would only go round in circles."""
-        loop = asyncio.get_running_loop()
-        patient_until = loop.time() + _PATIENCE_S
-        while (room := self._deliverer.room_for(lane.endpoint_id)) == 0:
-            if self._stopping or loop.time() > patient_until:
-                break
+        patient_until = min(hold.until, asyncio.get_running_loop().time() + _PATIENCE_S)
+        while self._goes_on(hold) and asyncio.get_running_loop().time() < patient_until:
+            if room := self._room(hold, destination):
+                return room
             await asyncio.sleep(_LOOK_S)
-        return room
+        return 0
 
-    async def _take(self, lane: Lane, *, limit: int) -> list[Claimed]:
-        keys: list[Key] = []
+    async def _take(self, hold: _Hold, *, limit: int) -> bool:
+        """Take what is due and there is room for; False when the lane has no more for now."""
+        taken = await self._ask(hold, Want(hold.lane, limit))
+        if taken.half_open and not taken.claimed:
+            await self._ask(hold, Want(hold.lane, 1, probes=True))
+            return False
+        return await self._again(hold, taken)
+
+    async def _ask(self, hold: _Hold, want: Want) -> Taken:
+        hold.in_flight += want.limit
         try:
-            async with self._db.transaction() as conn:
-                if not await lanes.lock_held(conn, lane, worker=self._beats.no):
-                    return []
-                claimed = await lanes.take(conn, lane, worker=self._beats.no, limit=limit)
-                keys = self._holdings.enter((one.id, one.fence) for one in claimed)
-        except BaseException as cause:
-            # The commit may have been carried out: what is not in memory, the beat gives back.
-            self._holdings.forget(keys)
-            if isinstance(cause, REPEATABLE):
-                return []
+            taken, sent = await self._taker.take(want, done=hold.done)
+        except BaseException:
+            hold.in_flight -= want.limit
             raise
-        return claimed
+        hold.in_flight -= want.limit - sent
+        return taken
 
-    async def _release(self, lane: Lane) -> None:
-        async with self._db.transaction() as conn:
-            if not await lanes.lock_to_release(conn, lane, worker=self._beats.no):
+    async def _again(self, hold: _Hold, taken: Taken) -> bool:
+        """Whether to ask again, after the time it takes for more to be there: what is near enough is waited for."""
+        if taken.rate is not None:
+            hold.metered = True
+            hold.crowded_per_s = None if taken.claimed else taken.rate
+            hold.in_vain = 0 if taken.claimed else hold.in_vain + 1
+        if taken.wait_s is None:
+            return bool(taken.claimed)
+        if taken.wait_s > _PATIENCE_S or hold.in_vain > 1:
+            return False
+        await asyncio.sleep(taken.wait_s)
+        return True
+
+    # ---- FIFO lanes: the head, and after its record the next ----------------------------------------------------------
+
+    async def _send_heads(self, hold: _Hold, destination: Destination) -> None:
+        """Send head after head, each in a seat taken before; the lane is kept until its head is recorded, however long."""
+        while self._goes_on(hold) and await self._find_seat(hold, destination):
+            taken = await self._send_head(hold, Want(hold.lane), destination)
+            if taken.suspect:
+                taken = await self._send_head_alone(hold, destination)
+            elif taken.half_open and taken.wait_s is None and await self._find_seat(hold, destination):
+                taken = await self._send_head(hold, Want(hold.lane, probes=True), destination)
+            if not taken.claimed and not await self._again(hold, taken):
                 return
-            due = await lanes.release(conn, lane)
+
+    async def _find_seat(self, hold: _Hold, destination: Destination) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                return await self._sender.take_seat(destination)
+        hold.crowded_per_s = self._sender.takes_per_s(destination)
+        return False
+
+    async def _send_head(self, hold: _Hold, want: Want, destination: Destination) -> Taken:
+        """Take and send the head in the seat that was taken, and wait until it is recorded."""
+        hold.answered.clear()
+        try:
+            taken, sent = await self._taker.take(want, done=hold.answered.set)
+        except BaseException:
+            self._sender.leave(destination)
+            raise
+        if not sent:
+            self._sender.leave(destination)
+        else:
+            await hold.answered.wait()
+        return taken
+
+    async def _send_head_alone(self, hold: _Hold, destination: Destination) -> Taken:
+        async with self._sender.alone():
+            self._sender.sit_down(destination)
+            return await self._send_head(hold, Want(hold.lane, alone=True), destination)
+
+    # ---- letting go ---------------------------------------------------------------------------------------------------
+
+    async def _release(self, hold: _Hold, destination: Destination) -> None:
+        async with self._db.transaction() as conn:
+            if not await lanes.lock_to_release(conn, hold.lane, worker=self._beats.no):
+                return
+            due = await lanes.release(conn, hold.lane, per_s=hold.crowded_per_s)
+        if hold.metered:
+            async with self._db.connection() as conn:
+                await lanes.end_pace(conn, destination.id)
         if due:
             self._on_waiting()
+
+
+class _Hold:
+    """A lane while this process holds it."""
+
+    def __init__(self, lane: Lane, *, until: float, generation: int) -> None:
+        self.lane = lane
+        self.until = until
+        self.generation = generation
+        self.in_flight = 0
+        self.in_vain = 0
+        self.metered = False
+        self.crowded_per_s: float | None = None
+        self.answered = asyncio.Event()
+
+    def done(self) -> None:
+        """One of its deliveries is answered, put back or dropped."""
+        self.in_flight -= 1
+        self.answered.set()
+
+    async def wait_for_answer(self) -> None:
+        """Wait until one is, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self.until):
+                await self.answered.wait()

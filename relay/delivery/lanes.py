@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from relay.db import Conn
-from relay.delivery.live import Claimed
+from relay.delivery.live import FIFO, tier_of_lane
 from relay.ids import fence
 from relay.queue import Hint
 
@@ -23,6 +23,16 @@ class Lane:
     endpoint_id: UUID
     key: str
     fence: int
+
+    @property
+    def ordered(self) -> bool:
+        """Whether its deliveries are sent one at a time, by their place in it."""
+        return self.key.startswith(FIFO)
+
+    @property
+    def tier(self) -> int:
+        """The tier of its deliveries."""
+        return tier_of_lane(self.key)
 
     def hint(self) -> Hint:
         """The message that hands this lane to a worker."""
@@ -67,18 +77,17 @@ async def pick(conn: Conn, *, tier: int, after: UUID, limit: int) -> list[tuple[
 
 
 async def hand_out(conn: Conn, picked: Sequence[tuple[UUID, str, UUID]]) -> list[Lane]:
-    """Give picked lanes a fence, unless their endpoint's gate is closed: then they sleep until it opens."""
+    """Give picked lanes a fence, unless a gate or a dead head stands before them: then they sleep until that is over."""
     fences = [fence() for _ in picked]
     rows = await conn.execute(
         """UPDATE lanes l SET
                ready = false,
-               fence = CASE WHEN g.closed THEN NULL ELSE u.fence END,
-               sent_at = CASE WHEN g.closed THEN NULL ELSE now() END,
-               ready_at = CASE WHEN g.closed THEN g.until END
+               fence = CASE WHEN g.opens_at IS NULL AND l.blocked_by IS NULL THEN u.fence END,
+               sent_at = CASE WHEN g.opens_at IS NULL AND l.blocked_by IS NULL THEN now() END,
+               ready_at = CASE WHEN l.blocked_by IS NULL THEN nullif(g.opens_at, 'infinity') END
            FROM unnest(%s::uuid[], %s::text[], %s::int8[]) AS u (endpoint_id, key, fence)
            CROSS JOIN LATERAL (
-               SELECT paused OR coalesce(gate_until > now(), false) AS closed,
-                      CASE WHEN NOT paused THEN gate_until END AS until
+               SELECT gate_sleeps_until(paused, gate_reason, gate_until, probe_until) AS opens_at
                FROM lanes WHERE endpoint_id = u.endpoint_id AND key = '') g
            WHERE l.endpoint_id = u.endpoint_id AND l.key = u.key AND l.ready AND l.fence IS NULL
            RETURNING l.endpoint_id, l.key, l.fence""",
@@ -96,41 +105,6 @@ async def hold(conn: Conn, lane: Lane, *, worker: int) -> bool:
     return done.rowcount == 1
 
 
-async def lock_held(conn: Conn, lane: Lane, *, worker: int) -> bool:
-    """Lock the endpoint's gates and the held lane against change, in this order; False when the lane is no longer ours."""
-    await conn.execute("SELECT 1 FROM lanes WHERE endpoint_id = %s AND key = '' FOR SHARE", (lane.endpoint_id,))
-    rows = await conn.execute(
-        "SELECT 1 FROM lanes WHERE endpoint_id = %s AND key = %s AND fence = %s AND owner = %s FOR SHARE",
-        (lane.endpoint_id, lane.key, lane.fence, worker),
-    )
-    return await rows.fetchone() is not None
-
-
-async def take(conn: Conn, lane: Lane, *, worker: int, limit: int) -> list[Claimed]:
-    """Take up to `limit` due deliveries of a lane locked by `lock_held`, the oldest first, owned from the start.
-
-    Nothing while a gate is closed. Commits asynchronously.
-    """
-    rows = await conn.execute(
-        """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-        x AS MATERIALIZED (
-            SELECT id FROM live
-            WHERE endpoint_id = %(endpoint)s AND lane = %(key)s AND due_at <= now()
-              AND EXISTS (SELECT 1 FROM s)
-              AND EXISTS (SELECT 1 FROM lanes WHERE endpoint_id = %(endpoint)s AND key = ''
-                          AND NOT paused AND coalesce(gate_until <= now(), true))
-            ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-        UPDATE live l SET due_at = NULL, fence = %(fence)s, owner = %(worker)s, sent_at = now()
-        FROM x, endpoints e, lanes g
-        WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND e.id = l.endpoint_id
-          AND g.endpoint_id = l.endpoint_id AND g.key = ''
-        RETURNING l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts, l.lost,
-                  l.created_at, e.version, g.gate_epoch, l.seq""",
-        {"endpoint": lane.endpoint_id, "key": lane.key, "limit": limit, "fence": fence(), "worker": worker},
-    )
-    return sorted([Claimed(*row) async for row in rows], key=lambda one: one.id)
-
-
 async def lock_to_release(conn: Conn, lane: Lane, *, worker: int) -> bool:
     """Lock the held lane for its release; False when it is no longer ours."""
     rows = await conn.execute(
@@ -140,16 +114,42 @@ async def lock_to_release(conn: Conn, lane: Lane, *, worker: int) -> bool:
     return await rows.fetchone() is not None
 
 
-async def release(conn: Conn, lane: Lane) -> bool:
-    """Let go of a lane locked by `lock_to_release`, to be ready when its next delivery is due; True when that is now."""
+async def release(conn: Conn, lane: Lane, *, per_s: float | None = None) -> bool:
+    """Let go of a lane locked by `lock_to_release`, to be ready when its next delivery is due; True when that is now.
+
+    A FIFO lane's next is its head: while that is being sent, the lane sleeps until its record rings. `per_s`: how many
+    deliveries a second its endpoint takes; the endpoint's lanes that wait for their turn then spread over the time that
+    takes, for all of them coming back at once would be work for nothing.
+    """
     rows = await conn.execute(
-        """UPDATE lanes SET owner = NULL, fence = NULL, sent_at = NULL, ready_at = (
-               SELECT min(due_at) FROM live WHERE endpoint_id = %s AND lane = %s AND due_at IS NOT NULL)
-           WHERE endpoint_id = %s AND key = %s RETURNING coalesce(ready_at <= now(), false)""",
-        (lane.endpoint_id, lane.key, lane.endpoint_id, lane.key),
+        """UPDATE lanes l SET owner = NULL, fence = NULL, sent_at = NULL, ready_at = CASE
+               WHEN l.blocked_by IS NOT NULL OR n.due_at IS NULL THEN NULL
+               ELSE greatest(n.due_at, now() + make_interval(secs => random() * n.lanes / %(per_s)s::float8)) END
+           FROM (SELECT
+                   CASE WHEN %(ordered)s
+                        THEN (SELECT due_at FROM live WHERE endpoint_id = %(endpoint)s AND lane = %(key)s
+                              AND seq IS NOT NULL ORDER BY seq LIMIT 1)
+                        ELSE (SELECT min(due_at) FROM live WHERE endpoint_id = %(endpoint)s AND lane = %(key)s
+                              AND due_at IS NOT NULL) END AS due_at,
+                   CASE WHEN %(per_s)s::float8 IS NOT NULL
+                        THEN (SELECT count(*) FROM lanes WHERE endpoint_id = %(endpoint)s
+                              AND (ready OR fence IS NOT NULL OR ready_at <= now())) END AS lanes) n
+           WHERE l.endpoint_id = %(endpoint)s AND l.key = %(key)s
+           RETURNING coalesce(l.ready_at <= now(), false)""",
+        {"endpoint": lane.endpoint_id, "key": lane.key, "ordered": lane.ordered, "per_s": per_s},
     )
     row = await rows.fetchone()
     return bool(row and row[0])
+
+
+async def end_pace(conn: Conn, endpoint_id: UUID) -> None:
+    """End the pace that a resume asked for, once nothing waits of what it was for."""
+    await conn.execute(
+        """UPDATE lanes l SET pace_per_sec = NULL, paced_at = NULL
+           WHERE endpoint_id = %s AND key = '' AND pace_per_sec IS NOT NULL AND NOT EXISTS (
+               SELECT 1 FROM live WHERE endpoint_id = l.endpoint_id AND due_at IS NOT NULL AND created_at < l.paced_at)""",
+        (endpoint_id,),
+    )
 
 
 async def unclaimed(conn: Conn, *, silent_s: float, more_than: int, limit: int = 1000) -> list[Lane]:
@@ -192,16 +192,25 @@ async def give_back(conn: Conn, *, worker: int, only: Sequence[Lane] | None = No
 
 
 async def rearm_sleepers(conn: Conn) -> int:
-    """Ring lanes that sleep although deliveries wait in them; return how many, which must stay 0."""
+    """Ring lanes that sleep although deliveries wait in them; return how many, which must stay 0.
+
+    What waits for a gate, for its lane's head or behind a dead one has reason to sleep.
+    """
     done = await conn.execute(
         """INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
            SELECT w.endpoint_id, w.lane, w.tenant_id, w.tier, w.due_at
-           FROM (SELECT DISTINCT ON (endpoint_id, lane) endpoint_id, lane, tenant_id, tier, due_at
-                 FROM live WHERE due_at < now() - interval '5 s' ORDER BY endpoint_id, lane, due_at) w
+           FROM ((SELECT DISTINCT ON (endpoint_id, lane) endpoint_id, lane, tenant_id, tier, due_at
+                  FROM live WHERE due_at < now() - interval '5 s' AND seq IS NULL
+                  ORDER BY endpoint_id, lane, due_at)
+                 UNION ALL
+                 (SELECT DISTINCT ON (endpoint_id, lane) endpoint_id, lane, tenant_id, tier, due_at
+                  FROM live WHERE seq IS NOT NULL ORDER BY endpoint_id, lane, seq)) w
            LEFT JOIN lanes l ON l.endpoint_id = w.endpoint_id AND l.key = w.lane
            LEFT JOIN lanes g ON g.endpoint_id = w.endpoint_id AND g.key = ''
-           WHERE l.endpoint_id IS NULL
-              OR (l.ready_at IS NULL AND NOT l.ready AND l.fence IS NULL AND NOT coalesce(g.paused, false))
+           WHERE w.due_at < now() - interval '5 s' AND (l.endpoint_id IS NULL
+              OR (l.ready_at IS NULL AND NOT l.ready AND l.fence IS NULL AND l.blocked_by IS NULL
+                  AND NOT coalesce(g.paused, false)))
+           ORDER BY w.endpoint_id, w.lane
            ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at)"""
     )
     return done.rowcount

@@ -20,14 +20,16 @@ FIFO = "fifo:"
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A delivery that fan-out makes. `fence` is used if it may be sent at once."""
+    """A delivery that fan-out makes. `fence` is used if it may be sent at once; one with an order never is."""
 
     id: UUID
     tenant_id: UUID
     event_id: UUID
     endpoint_id: UUID
     tier: int
+    lane: str
     fence: int
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Claimed:
     endpoint_version: int
     epoch: int = 0
     seq: int | None = None
+    replay_of: UUID | None = None
 
 
 def tier_of(priority: int) -> int:
@@ -71,6 +74,11 @@ def tier_of(priority: int) -> int:
 def lane_of(tier: int) -> str:
     """The lane in which an ordinary delivery of a tier waits; the normal one also bears the endpoint's gates."""
     return ("high", "", "low")[tier]
+
+
+def tier_of_lane(key: str) -> int:
+    """The tier of a lane's deliveries; those of FIFO lanes are all normal."""
+    return {"high": 0, TEST_LANE: 0, "low": 2}.get(key, 1)
 
 
 def hints_for(dispatched: Sequence[Dispatched]) -> list[Hint]:
@@ -87,35 +95,40 @@ def hints_for(dispatched: Sequence[Dispatched]) -> list[Hint]:
 
 
 async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list[Dispatched]:
-    """Store new deliveries and return those that go out at once; the others wait, and their lanes are rung.
+    """Store new deliveries, in order, and return those that go out at once; the others wait, and their lanes are rung.
 
-    At once goes what finds nothing due in its lane and its endpoint without a gate, while fewer than `window` dispatched
-    deliveries are unclaimed in the whole system.
+    At once goes what need not wait, finds nothing due in its lane, no gate and no rate limit at its endpoint, while fewer
+    than `window` dispatched deliveries are unclaimed in the whole system.
     """
     rows = await conn.execute(
         """WITH r AS MATERIALIZED (
-            SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::int2[], %s::text[], %s::int8[])
-                WITH ORDINALITY AS r (id, tenant_id, event_id, endpoint_id, tier, lane, fence, i)),
+            SELECT *, lane LIKE 'fifo:%%' AS ordered FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::int2[],
+                %s::text[], %s::int8[], %s::bool[])
+                WITH ORDINALITY AS r (id, tenant_id, event_id, endpoint_id, tier, lane, fence, waits, i)),
         closed AS MATERIALIZED (
-            SELECT endpoint_id, key,
-                   key = '' AND gate_closed(paused, gate_reason, gate_until) AS gated,
-                   ready OR fence IS NOT NULL OR coalesce(ready_at <= now(), false) AS busy
-            FROM lanes WHERE endpoint_id = ANY(ARRAY(SELECT DISTINCT endpoint_id FROM r))),
+            SELECT endpoint_id, key, key = '' AND (gate_closed(paused, gate_reason, gate_until) OR pace_per_sec IS NOT NULL
+                OR (SELECT rate_limit_per_sec > 0 FROM endpoints WHERE id = endpoint_id)) AS gated,
+                ready OR fence IS NOT NULL OR coalesce(ready_at <= now(), false) AS busy
+            FROM lanes WHERE endpoint_id = ANY(ARRAY(SELECT DISTINCT endpoint_id FROM r WHERE NOT waits))),
         room AS MATERIALIZED (
-            SELECT %s - count(*) AS n
-            FROM (SELECT 1 FROM live WHERE fence IS NOT NULL AND owner IS NULL LIMIT %s) x),
+            SELECT %s - count(*) AS n FROM (SELECT 1 FROM live WHERE fence IS NOT NULL AND owner IS NULL LIMIT %s) x),
         d AS MATERIALIZED (
-            SELECT r.*, row_number() OVER (ORDER BY r.i) <= (SELECT n FROM room) AND NOT EXISTS (
+            SELECT r.*, NOT waits AND row_number() OVER (ORDER BY r.i) <= (SELECT n FROM room) AND NOT EXISTS (
                 SELECT 1 FROM closed c WHERE c.endpoint_id = r.endpoint_id AND (c.gated OR c.busy AND c.key = r.lane)) AS go
             FROM r),
         ring AS (
-            INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
-            SELECT DISTINCT endpoint_id, lane, tenant_id, tier, now() FROM d WHERE NOT go ORDER BY endpoint_id, lane
-            ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at))
-        INSERT INTO live (id, tenant_id, event_id, endpoint_id, tier, lane, due_at, fence, sent_at)
-        SELECT id, tenant_id, event_id, endpoint_id, tier, lane,
+            INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at, next_seq)
+            SELECT endpoint_id, lane, tenant_id, tier, now(), 1 + count(*) FILTER (WHERE ordered) FROM d WHERE NOT go
+            GROUP BY 1, 2, 3, 4 ORDER BY endpoint_id, lane
+            ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at),
+                next_seq = lanes.next_seq + excluded.next_seq - 1, used_at = now()
+            RETURNING endpoint_id, key, next_seq)
+        INSERT INTO live (id, tenant_id, event_id, endpoint_id, tier, lane, seq, due_at, fence, sent_at)
+        SELECT d.id, d.tenant_id, d.event_id, d.endpoint_id, d.tier, d.lane,
+               CASE WHEN ordered THEN next_seq - row_number() OVER (PARTITION BY d.endpoint_id, d.lane ORDER BY d.i DESC) END,
                CASE WHEN go THEN NULL ELSE now() END, CASE WHEN go THEN fence END, CASE WHEN go THEN now() END
-        FROM d RETURNING id, fence, tier""",
+        FROM d LEFT JOIN ring n ON n.endpoint_id = d.endpoint_id AND n.key = d.lane ORDER BY d.i
+        RETURNING id, fence, tier""",
         (*_columns(planned), window, window),
     )
     return [Dispatched(*row) async for row in rows if row[1] is not None]
@@ -128,8 +141,9 @@ def _columns(planned: Sequence[Planned]) -> tuple[list[object], ...]:
         [one.event_id for one in planned],
         [one.endpoint_id for one in planned],
         [one.tier for one in planned],
-        [lane_of(one.tier) for one in planned],
+        [one.lane for one in planned],
         [one.fence for one in planned],
+        [one.waits for one in planned],
     )
 
 
@@ -148,7 +162,7 @@ async def claim(conn: Conn, dispatched: Sequence[Dispatched], *, worker: int) ->
           AND g.endpoint_id = l.endpoint_id AND g.key = ''
           AND (l.lane = 'test' OR NOT gate_closed(g.paused, g.gate_reason, g.gate_until))
         RETURNING l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts, l.lost,
-                  l.created_at, e.version, g.gate_epoch, l.seq""",
+                  l.created_at, e.version, g.gate_epoch, l.seq, l.replay_of""",
         ([one.id for one in dispatched], [one.fence for one in dispatched], worker),
     )
     return [Claimed(*row) async for row in rows]
@@ -171,24 +185,6 @@ async def put_back(conn: Conn, claimed: Sequence[Claimed]) -> None:
         ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(lanes.ready_at, excluded.ready_at)""",
         ([one.id for one in claimed], [one.fence for one in claimed], [one.owner for one in claimed], Reason.BUSY),
     )
-
-
-async def cancel_waiting(conn: Conn, endpoint_id: UUID, *, reason: Reason) -> int:
-    """Cancel the endpoint's deliveries that nobody owns and return how many; what a worker owns is in flight."""
-    done = await conn.execute(
-        """WITH f AS (
-            DELETE FROM live WHERE id IN (
-                SELECT id FROM live WHERE endpoint_id = %s AND owner IS NULL ORDER BY id FOR UPDATE SKIP LOCKED)
-            AND owner IS NULL
-            RETURNING *)
-        INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, lane, seq, attempts, reason, replay_of,
-            first, job_id, created_at)
-        SELECT id, tenant_id, event_id, endpoint_id, 'cancelled', tier, lane, seq, attempts, %s, replay_of, first, job_id,
-            created_at
-        FROM f""",
-        (endpoint_id, reason),
-    )
-    return done.rowcount
 
 
 async def unclaimed(conn: Conn, *, silent_s: float, more_than: int, limit: int = 2000) -> list[Dispatched]:

@@ -6,7 +6,7 @@ statement returned, never from the input, so a doubled outcome leaves one attemp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -39,26 +39,31 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of an owned delivery; `attempt` is None when none was made."""
+    """What became of an owned delivery; `attempt` is None when none was made. `done` is called after the commit.
+
+    `retry_after_s`: how long a 429 or 503 asks to be left alone. `circuit_threshold`: how many failures in a row open the
+    endpoint's circuit; None when nothing was sent.
+    """
 
     delivery: Claimed
     outcome: Outcome
     attempt: Attempt | None
+    done: Callable[[], None] = lambda: None
+    retry_after_s: float | None = None
+    circuit_threshold: int | None = None
 
 
 async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
     """Write a batch of outcomes, unique by (id, fence), in id order; return the ids of those that are dead.
 
-    Commits asynchronously unless something died or was cancelled: a crash of Postgres may forget what was delivered.
+    Commits asynchronously (a crash of Postgres may forget it) unless something died, was cancelled or is of a FIFO lane.
     """
-    careless = all(isinstance(one.outcome, Delivered | Retry) for one in batch)
+    careless = all(one.delivery.seq is None and isinstance(one.outcome, Delivered | Retry) for one in batch)
     rows = await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', %s, true)),
-        u AS MATERIALIZED (
-            SELECT u.* FROM s, unnest(
-                %s::uuid[], %s::int8[], %s::int8[], %s::text[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::int[],
-                %s::text[], %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[], %s::text[],
-                %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::float4[]) AS u (
+        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[], %s::int8[], %s::text[], %s::float8[],
+                %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[],
+                %s::text[], %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::float4[]) AS u (
                 id, fence, owner, state, delay_s, reason, attempt_reason, url, status, error, request_headers,
                 response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)),
         f AS (DELETE FROM live l USING u WHERE u.state <> 'waiting' AND l.id = u.id AND l.fence = u.fence
@@ -88,6 +93,50 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
         ("off" if careless else "on", *_columns(batch)),
     )
     return [row[0] async for row in rows]
+
+
+async def move_heads(conn: Conn, batch: Sequence[Recorded], dead: Sequence[UUID]) -> None:
+    """Ring the FIFO lanes of recorded deliveries, whose heads are others now, or let a dead head block its lane.
+
+    Belongs into the transaction of their record.
+    """
+    await conn.execute(
+        """UPDATE lanes l SET ready_at = least(l.ready_at, now()), blocked_by = coalesce(u.blocks, l.blocked_by)
+           FROM (SELECT DISTINCT ON (endpoint_id, key) endpoint_id, key,
+                     CASE WHEN id = ANY(%s::uuid[]) AND blocks_lane(endpoint_id) THEN id END AS blocks
+                 FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) AS x (endpoint_id, key, id)
+                 ORDER BY endpoint_id, key, blocks) u
+           WHERE l.endpoint_id = u.endpoint_id AND l.key = u.key""",
+        (
+            dead,
+            [one.delivery.endpoint_id for one in batch],
+            [one.delivery.lane for one in batch],
+            [one.delivery.id for one in batch],
+        ),
+    )
+
+
+async def count_late(conn: Conn, batch: Sequence[Recorded]) -> None:
+    """Count answers of heads that releaseFIFOLock took from their holder, once each; they change nothing else."""
+    answers = [(one.delivery, one.attempt) for one in batch if one.attempt is not None]
+    await conn.execute(
+        """WITH l AS (
+            UPDATE live l SET attempts = l.attempts + 1, released_fence = NULL
+            FROM unnest(%s::uuid[], %s::int8[], %s::text[], %s::text[], %s::int[], %s::float4[])
+                AS u (id, fence, reason, url, status, total_ms)
+            WHERE l.id = u.id AND l.released_fence = u.fence
+            RETURNING l.id, l.attempts, l.tenant_id, l.endpoint_id, u.reason, u.url, u.status, u.total_ms)
+        INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, total_ms)
+        SELECT id, attempts, tenant_id, endpoint_id, reason, url, status, total_ms FROM l""",
+        (
+            [delivery.id for delivery, _ in answers],
+            [delivery.fence for delivery, _ in answers],
+            [attempt.reason.value for _, attempt in answers],
+            [attempt.url for _, attempt in answers],
+            [attempt.status for _, attempt in answers],
+            [attempt.total_ms for _, attempt in answers],
+        ),
+    )
 
 
 def _columns(batch: Sequence[Recorded]) -> tuple[list[object], ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
@@ -13,8 +14,8 @@ from relay import metrics
 from relay.db import Conn, Database, write_all
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import Claimed, put_back
-from relay.delivery.outcomes import Dead, Reason
-from relay.delivery.record import Attempt, Recorded, record, state_of
+from relay.delivery.outcomes import Dead, Reason, Retry
+from relay.delivery.record import Attempt, Recorded, count_late, move_heads, record, state_of
 
 MAX_ROWS = 200
 MAX_KEPT = 10_000
@@ -35,9 +36,11 @@ class Recorder:
     ) -> None:
         """After the commit `on_dead` hears of deliveries that died, and `on_waiting` that some were put back.
 
-        `on_recorded`, which may be set later, hears of each batch of outcomes. None of them may wait.
+        `on_recorded`, which may be set later, hears of each batch of outcomes. None of them may wait. `on_end`, likewise,
+        is waited for once the last is recorded.
         """
         self.on_recorded: Callable[[Sequence[Recorded]], None] = lambda _: None
+        self.on_end: Callable[[], Awaitable[None]] | None = None
         self._on_waiting = on_waiting
         self._db = db
         self._holdings = holdings
@@ -45,6 +48,7 @@ class Recorder:
         self._outcomes: dict[tuple[UUID, int], Recorded] = {}
         self._returns: dict[tuple[UUID, int], Claimed] = {}
         self._flushing: asyncio.Task[None] | None = None
+        self._urgent = asyncio.Event()
 
     @property
     def full(self) -> bool:
@@ -52,8 +56,10 @@ class Recorder:
         return len(self._outcomes) >= MAX_KEPT
 
     def add(self, outcome: Recorded) -> None:
-        """Record this outcome soon; of two for the same fence the first counts."""
+        """Record this outcome soon, and at once what holds up its lane; of two for the same fence the first counts."""
         self._outcomes.setdefault((outcome.delivery.id, outcome.delivery.fence), outcome)
+        if outcome.delivery.seq is not None:
+            self._urgent.set()
         self._flush_soon()
 
     def put_back(self, claimed: Sequence[Claimed]) -> None:
@@ -66,13 +72,21 @@ class Recorder:
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
 
+    async def end(self) -> None:
+        """Wait until all that is kept is written, and who hears of it is done with it."""
+        await self.flush()
+        if self.on_end is not None:
+            await self.on_end()
+
     def _flush_soon(self) -> None:
         if self._flushing is None:
             self._flushing = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            await asyncio.sleep(_GATHER_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER_S):
+                    await self._urgent.wait()
             while self._outcomes or self._returns:
                 await self._write_returns()
                 await self._write_outcomes()
@@ -87,21 +101,31 @@ class Recorder:
             self._on_waiting()
 
     async def _write_outcomes(self) -> None:
+        self._urgent.clear()
         keys = list(self._outcomes)[:MAX_ROWS]
         batch = sorted((self._outcomes[key] for key in keys), key=lambda one: one.delivery.id)
         if batch:
             await write_all(self._db, batch, self._record, hopeless=self._record_without_answer)
-            for key in keys:
-                del self._outcomes[key]
+            written = [self._outcomes.pop(key) for key in keys]
             self._holdings.forget(keys)
+            for one in written:
+                one.done()
 
     async def _record(self, conn: Conn, batch: Sequence[Recorded]) -> None:
-        dead = await record(conn, batch)
+        ordered = [one for one in batch if one.delivery.seq is not None]
+        dead = await self._record_ordered(conn, batch, ordered) if ordered else await record(conn, batch)
         for state, count in Counter(state_of(one.outcome) for one in batch).items():
             metrics.DELIVERIES.labels(state).inc(count)
         if dead:
             self._on_dead(dead)
         self.on_recorded(batch)
+
+    async def _record_ordered(self, conn: Conn, batch: Sequence[Recorded], ordered: Sequence[Recorded]) -> list[UUID]:
+        async with conn.pipeline(), conn.transaction():
+            dead = await record(conn, batch)
+            await move_heads(conn, [one for one in ordered if not isinstance(one.outcome, Retry)], dead)
+            await count_late(conn, ordered)
+            return dead
 
     async def _record_without_answer(self, one: Recorded, cause: Exception) -> None:
         _LOG.error("the answer to delivery %s cannot be stored, its outcome is: %s", one.delivery.id, cause)

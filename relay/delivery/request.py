@@ -16,6 +16,10 @@ def build_request(delivery: Claimed, content: Content, destination: Destination,
         content.payload, webhook_id=str(content.event_id), timestamp=int(now_s), secrets=secrets
     )
     headers.append(("webhook-attempt", str(delivery.attempts + 1)))
+    if delivery.seq is not None:
+        headers.append(("X-Relay-Sequence", str(delivery.seq)))
+    if delivery.replay_of is not None:
+        headers.append(("relay-replay-of", str(delivery.replay_of)))
     headers += destination.headers
     if content.headers:
         headers += content.headers.items()

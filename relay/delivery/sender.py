@@ -8,49 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
 from relay import metrics
-from relay.delivery.destinations import Content, Destination
-from relay.delivery.live import Claimed
-from relay.delivery.masking import masked
-from relay.delivery.outcomes import Outcome, Reason, decide, reason_of
-from relay.delivery.pace import Pace
+from relay.delivery.answer import asked_to_wait, attempt_of, outcome_of
+from relay.delivery.destinations import Destination
+from relay.delivery.flow import Flow, Shipment
+from relay.delivery.outcomes import Outcome, Reason, reason_of
 from relay.delivery.record import Attempt, Recorded
 from relay.delivery.recorder import Recorder
 from relay.delivery.request import build_request
-from relay.delivery.retry import parse_retry_after
+from relay.delivery.slots import Slots
 from relay.delivery.transport import Request, Response, Transport
 
 _LOG = logging.getLogger(__name__)
 _FLOWS = 10_000
-_RECORDER_BEHIND_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Shipment:
-    """A claimed delivery, ready to go. `done` is called once, when it was answered, put back or dropped."""
-
-    delivery: Claimed
-    content: Content
-    destination: Destination
-    generation: int
-    done: Callable[[], None] = lambda: None
-
-
-@dataclass(slots=True)
-class _Flow:
-    """One endpoint's share of this process."""
-
-    pace: Pace
-    in_flight: int = 0
-    waiting: deque[Shipment] = field(default_factory=deque[Shipment])
+_BEHIND_S = 0.1
 
 
 class Sender:
@@ -61,43 +39,45 @@ class Sender:
     ) -> None:
         self._transport = transport
         self._recorder = recorder
-        self._slots = slots
+        self._slots = Slots(slots)
         self._may_send = may_send
-        self._flows: dict[UUID, _Flow] = {}
-        self._of_tenant: Counter[UUID] = Counter()
-        self._in_flight = 0
+        self._flows: dict[UUID, Flow] = {}
         self._stopped = False
-        self._room = asyncio.Event()
-        self._room.set()
+        self._starved: dict[Flow, None] = {}
+        self._quiet = asyncio.Lock()
 
     @property
     def in_flight(self) -> int:
-        """Requests that have begun and have no outcome yet."""
-        return self._in_flight
+        """Requests that have begun and have no outcome yet, and seats that are taken."""
+        return self._slots.in_flight
 
-    async def wait_for_room(self) -> None:
-        """Wait until there is a free slot and the recorder keeps up, or nothing is sent any more."""
-        while not self._stopped and (self._in_flight >= self._slots or self._recorder.full):
-            self._room.clear()
-            if self._in_flight >= self._slots:
-                await self._room.wait()
-            else:
-                await asyncio.sleep(_RECORDER_BEHIND_S)
+    @asynccontextmanager
+    async def turn(self, tier: int) -> AsyncIterator[None]:
+        """Wait until there is a free slot and this tier's turn, the recorder keeps up, and nothing is to be sent alone."""
+        while not self._stopped and self._must_wait():  # noqa: ASYNC110
+            await asyncio.sleep(_BEHIND_S)  # rare, and over by itself
+        async with self._slots.turn(tier):
+            yield
 
-    def room_for(self, destination: Destination) -> int:
-        """How many more of this endpoint's deliveries can be used now: what may be sent, and a little to have at hand."""
+    def room_for(self, destination: Destination, *, tier: int) -> int:
+        """How many more of this endpoint's deliveries of a tier can be used now."""
+        if self._stopped or self._quiet.locked():
+            return 0
         flow = self._flow(destination)
-        used = flow.in_flight + len(flow.waiting)
-        return max(0, min(flow.pace.width + flow.pace.at_hand(), self._slots_left(destination.tenant_id)) - used)
+        return max(0, min(flow.room(tier), self._slots.left(destination.tenant_id)))
+
+    def takes_per_s(self, destination: Destination) -> float:
+        """How many deliveries a second the endpoint takes from this process, as far as is known."""
+        return self._flow(destination).pace.per_s()
 
     def offer(self, shipments: Iterable[Shipment]) -> None:
         """Send what there is room for, keep a little at hand, and put the rest back into its lane."""
         too_many: list[Shipment] = []
-        flows: dict[UUID, _Flow] = {}
+        flows: dict[UUID, Flow] = {}
         for shipment in shipments:
             flow = self._flow(shipment.destination)
-            if len(flow.waiting) + flow.in_flight < flow.pace.width + flow.pace.at_hand():
-                flow.waiting.append(shipment)
+            if flow.room(shipment.delivery.tier) > 0 and not self._quiet.locked():
+                flow.push(shipment)
                 flows[shipment.destination.id] = flow
             else:
                 too_many.append(shipment)
@@ -105,78 +85,188 @@ class Sender:
             self._start(flow)
         self._put_back(too_many)
 
+    async def take_seat(self, destination: Destination) -> bool:
+        """Wait for a seat: a slot, and a place in the endpoint's width; False when nothing is sent any more.
+
+        It is for one delivery, sent by `send_seated`, or given back by `leave`.
+        """
+        if self._stopped:
+            return False
+        flow = self._flow(destination)
+        seat: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        flow.seekers.append(seat)
+        self._start(flow)
+        try:
+            await seat
+        except asyncio.CancelledError:
+            if seat in flow.seekers:
+                flow.seekers.remove(seat)
+            elif seat.done() and not seat.cancelled():
+                self.leave(destination)
+            raise
+        if self._stopped:
+            self.leave(destination)
+        return not self._stopped
+
+    def leave(self, destination: Destination) -> None:
+        """Give a seat back that was not used."""
+        self._end(self._flow(destination))
+
+    def send_seated(self, shipment: Shipment) -> None:
+        """Send a shipment now, for which a seat was taken; nothing lies between this call and its request."""
+        flow = self._flow(shipment.destination)
+        if not self._stopped and self._may_send(shipment.generation):
+            self._post(shipment, flow)
+        else:
+            self._put_back([shipment])
+            self._end(flow)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Begin nothing, wait until all that was begun has its outcome, and let the block send what may kill the process.
+
+        What is at hand meanwhile goes back, for others to send.
+        """
+        try:
+            async with self._quiet:
+                for flow in self._flows.values():
+                    self._put_back(flow.clear())
+                await self._slots.wait_until_empty()
+                yield
+        finally:
+            for flow in list(self._flows.values()):
+                self._start(flow)
+
+    def sit_down(self, destination: Destination) -> None:
+        """Take a seat without waiting, as `alone` allows."""
+        self._begin(self._flow(destination))
+
+    async def send_alone(self, shipment: Shipment) -> None:
+        """Send a shipment while nothing else is sent, and wait for its answer."""
+        answered = asyncio.Event()
+
+        def done() -> None:
+            shipment.done()
+            answered.set()
+
+        async with self.alone():
+            self.sit_down(shipment.destination)
+            self.send_seated(replace(shipment, done=done))
+            await answered.wait()
+
+    def slow_down(self, endpoint_id: UUID) -> None:
+        """Begin anew with a small width: its circuit has opened, and what is held is to come back paced."""
+        if flow := self._flows.get(endpoint_id):
+            flow.pace.reset()
+
     def stop(self) -> None:
         """Begin nothing more, and put back what was not begun."""
         self._stopped = True
-        self._slots = 0
+        self._slots.close()
         for flow in self._flows.values():
-            self._put_back(flow.waiting)
-            flow.waiting.clear()
-        self._room.set()
+            self._put_back(flow.clear())
+            while flow.seekers:
+                self._seat(flow)
 
     async def wait_until_idle(self) -> None:
         """Wait until every request that was begun has its outcome."""
-        while self._in_flight:
-            self._room.clear()
-            await self._room.wait()
+        await self._slots.wait_until_empty()
 
-    def _flow(self, destination: Destination) -> _Flow:
+    def _must_wait(self) -> bool:
+        return self._recorder.full or self._quiet.locked()
+
+    def _flow(self, destination: Destination) -> Flow:
         flow = self._flows.get(destination.id)
         if flow is None:
             if len(self._flows) >= _FLOWS:
-                self._flows = {id: flow for id, flow in self._flows.items() if flow.in_flight or flow.waiting}
-            flow = self._flows[destination.id] = _Flow(Pace(destination.max_concurrency))
-        flow.pace.limit(destination.max_concurrency)
+                self._flows = {id: flow for id, flow in self._flows.items() if not flow.idle}
+            flow = self._flows[destination.id] = Flow(destination)
+        flow.update(destination)
         return flow
 
-    def _slots_left(self, tenant_id: UUID) -> int:
-        return min(self._slots - self._in_flight, (self._slots + 1) // 2 - self._of_tenant[tenant_id])
-
-    def _start(self, flow: _Flow) -> None:
-        while flow.waiting and flow.in_flight < flow.pace.width:
-            shipment = flow.waiting[0]
-            if self._slots_left(shipment.destination.tenant_id) <= 0:
-                self._put_back(flow.waiting)
-                flow.waiting.clear()
+    def _start(self, flow: Flow) -> None:
+        """Use the flow's width: seats first, which hold their lanes up; then what is at hand."""
+        while flow.open and not self._quiet.locked():
+            if self._slots.left(flow.tenant_id) <= 0:
+                self._put_back(flow.clear())
+                if flow.seekers:
+                    self._starved[flow] = None
                 return
-            flow.waiting.popleft()
-            if self._may_send(shipment.generation):
+            if flow.seekers:
+                self._seat(flow)
+            elif (shipment := flow.pop()) is None:
+                return
+            elif self._may_send(shipment.generation):
+                self._begin(flow)
                 self._post(shipment, flow)
             else:
                 self._put_back([shipment])
 
-    def _post(self, shipment: Shipment, flow: _Flow) -> None:
+    def _seat(self, flow: Flow) -> None:
+        seat = flow.seekers.popleft()
+        if not seat.done():
+            self._begin(flow)
+            seat.set_result(None)
+
+    def _begin(self, flow: Flow) -> None:
+        flow.in_flight += 1
+        self._slots.take(flow.tenant_id)
+
+    def _end(self, flow: Flow) -> None:
+        flow.in_flight -= 1
+        self._slots.give(flow.tenant_id)
+        self._start(flow)
+        if self._starved and self._slots.free > 0:
+            starved = next(iter(self._starved))
+            del self._starved[starved]
+            self._start(starved)
+
+    def _post(self, shipment: Shipment, flow: Flow) -> None:
         try:
             request = build_request(shipment.delivery, shipment.content, shipment.destination, now_s=time.time())
         except ValueError as cause:
             self._not_signed(shipment, cause)
+            asyncio.get_running_loop().call_soon(self._end, flow)
             return
-        flow.in_flight += 1
-        self._in_flight += 1
-        self._of_tenant[shipment.destination.tenant_id] += 1
         self._transport.post(request).add_done_callback(partial(self._answered, shipment, flow, request))
 
-    def _answered(self, shipment: Shipment, flow: _Flow, request: Request, future: asyncio.Future[Response]) -> None:
-        flow.in_flight -= 1
-        self._in_flight -= 1
-        self._of_tenant[shipment.destination.tenant_id] -= 1
-        if not future.cancelled():
+    def _answered(self, shipment: Shipment, flow: Flow, request: Request, future: asyncio.Future[Response]) -> None:
+        if future.cancelled():
+            shipment.done()
+        else:
             response = future.result()
             reason = response.reason or reason_of(response.status)
             metrics.ATTEMPTS.labels(reason.value).inc()
             metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
-            flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms)
-            outcome = _outcome(shipment, reason, retry_after_s=_asked_to_wait(response))
-            self._recorder.add(Recorded(shipment.delivery, outcome, _attempt(request, response, reason)))
-        shipment.done()
-        self._start(flow)
-        self._room.set()
+            flow.pace.learn(
+                reason, status=response.status, latency_ms=response.timings.total_ms, now_s=time.monotonic()
+            )
+            asked_s = asked_to_wait(response, shipment.destination.policy)
+            outcome = outcome_of(shipment, reason, retry_after_s=asked_s)
+            self._record(shipment, outcome, attempt_of(request, response, reason), retry_after_s=asked_s)
+        self._end(flow)
+
+    def _record(
+        self, shipment: Shipment, outcome: Outcome, attempt: Attempt, *, retry_after_s: float | None = None
+    ) -> None:
+        """A FIFO lane goes on when its head is recorded, any other when it is answered."""
+        recorded = Recorded(
+            shipment.delivery,
+            outcome,
+            attempt,
+            retry_after_s=retry_after_s,
+            circuit_threshold=shipment.destination.circuit_threshold,
+        )
+        if shipment.delivery.seq is None:
+            self._recorder.add(recorded)
+            shipment.done()
+        else:
+            self._recorder.add(replace(recorded, done=shipment.done))
 
     def _not_signed(self, shipment: Shipment, cause: ValueError) -> None:
         _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause)
         attempt = Attempt(Reason.AUTH_FAILED, shipment.destination.url, 0.0, error="Relay could not sign the request.")
-        self._recorder.add(Recorded(shipment.delivery, _outcome(shipment, Reason.AUTH_FAILED), attempt))
-        shipment.done()
+        self._record(shipment, outcome_of(shipment, Reason.AUTH_FAILED), attempt)
 
     def _put_back(self, shipments: Iterable[Shipment]) -> None:
         shipments = list(shipments)
@@ -184,39 +274,3 @@ class Sender:
             self._recorder.put_back([shipment.delivery for shipment in shipments])
             for shipment in shipments:
                 shipment.done()
-
-
-def _asked_to_wait(response: Response) -> float | None:
-    """Seconds that a 429 or 503 asks for (RFC 9110, section 10.2.3)."""
-    if response.status not in (429, 503):
-        return None
-    return parse_retry_after(response.headers.get("retry-after", ""), now_s=time.time())
-
-
-def _outcome(shipment: Shipment, reason: Reason, *, retry_after_s: float | None = None) -> Outcome:
-    policy = shipment.destination.policy
-    if shipment.content.max_attempts is not None:
-        policy = replace(policy, max_retries=shipment.content.max_attempts - 1)
-    return decide(
-        reason, policy, attempts=shipment.delivery.attempts + 1, random=random.random, retry_after_s=retry_after_s
-    )
-
-
-def _attempt(request: Request, response: Response, reason: Reason) -> Attempt:
-    timings = response.timings
-    return Attempt(
-        reason=reason,
-        url=request.url,
-        total_ms=timings.total_ms,
-        status=response.status or None,
-        error=response.error,
-        request_headers=masked(request.headers),
-        response_headers=masked(response.headers.items()),
-        body=response.body,
-        body_truncated=response.body_truncated,
-        peer_ip=response.peer_ip,
-        dns_ms=timings.dns_ms,
-        connect_ms=timings.connect_ms,
-        tls_ms=timings.tls_ms,
-        first_byte_ms=timings.first_byte_ms,
-    )

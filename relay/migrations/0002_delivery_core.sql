@@ -49,6 +49,18 @@ RETURN CASE WHEN paused THEN 'infinity'
             WHEN gate_until > now() THEN gate_until
             WHEN gate_reason = 'circuit_open' AND probe_until > now() THEN probe_until END;
 
+-- What stands before an endpoint now. rate: deliveries a second, if they are metered; burst: how many may go at once, 15 %
+-- of a second's; tokens: how many of those are left.
+CREATE VIEW gates AS
+SELECT g.endpoint_id, e.version, g.gate_epoch AS epoch, gate_closed(g.paused, g.gate_reason, g.gate_until) AS closed,
+       NOT g.paused AND g.gate_reason IS NOT DISTINCT FROM 'circuit_open' AND g.gate_until <= now()
+           AND coalesce(g.probe_until <= now(), true) AS half_open,
+       m.rate, b.burst, b.burst - m.rate * greatest(extract(epoch FROM g.tat - now())::float8, 0) AS tokens
+FROM lanes g JOIN endpoints e ON e.id = g.endpoint_id
+CROSS JOIN LATERAL (SELECT least(nullif(e.rate_limit_per_sec, 0), g.pace_per_sec)::float8 AS rate) m
+CROSS JOIN LATERAL (SELECT CASE WHEN m.rate IS NOT NULL THEN greatest(1, m.rate * 0.15) END AS burst) b
+WHERE g.key = '';
+
 -- ---- deliveries -----------------------------------------------------------------------------------------------------
 
 -- first: made by the event's fan-out, not by a replay or a backfill. seq: its place in a FIFO lane.
@@ -61,6 +73,11 @@ ALTER TABLE live
     ADD CHECK ((seq IS NULL) = (lane NOT LIKE 'fifo:%'));
 CREATE UNIQUE INDEX live_ordered ON live (endpoint_id, lane, seq) WHERE seq IS NOT NULL;
 CREATE INDEX live_replays ON live (replay_of) WHERE replay_of IS NOT NULL;
+
+-- Whether the dead head of a FIFO lane of this endpoint stops the lane.
+CREATE FUNCTION blocks_lane(endpoint_id uuid) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+RETURN EXISTS (SELECT 1 FROM endpoints e WHERE e.id = blocks_lane.endpoint_id AND e.fifo AND e.fifo_on_dead = 'block'
+               AND e.status = 'active' AND e.deleted_at IS NULL);
 
 ALTER TABLE history
     ADD COLUMN lane   text NOT NULL DEFAULT '',
@@ -89,13 +106,14 @@ CREATE TABLE failing (
     told_days   smallint NOT NULL DEFAULT 0
 );
 
--- When each subject was last spoken of; pending counts what happened since and was not told.
+-- When each subject was last spoken of; pending counts what happened since and was not told, details is the last of it.
 CREATE TABLE notices (
     subject_id uuid NOT NULL,
     kind       text NOT NULL,
     tenant_id  uuid NOT NULL,
     sent_at    timestamptz NOT NULL DEFAULT now(),
     pending    int NOT NULL DEFAULT 0,
+    details    jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (subject_id, kind)
 );
 CREATE INDEX notices_pending ON notices (sent_at) WHERE pending > 0;

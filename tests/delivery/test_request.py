@@ -47,6 +47,9 @@ DESTINATION = Destination(
     policy=RetryPolicy(),
     headers=(("X-Custom", "of the endpoint"),),
     secrets=(),
+    rate_limit_per_sec=0,
+    circuit_threshold=5,
+    disabled=False,
     deleted=False,
 )
 

@@ -25,7 +25,7 @@ async def backfill(shop: Shop, endpoint_id: UUID, *, rate: int) -> Job:
         since=now - timedelta(hours=1), until=now + timedelta(hours=1), to_endpoint_id=endpoint_id, rate_per_sec=rate
     )
     job = await start_replay(shop.web.db, shop.tenant_id, spec, id=shop.web.ids())
-    await shop.web.hint_job(job.id)
+    await shop.web.hint(shop.web.queue.enqueue([jobs.hint(job.id)]))
     return job
 
 
@@ -65,7 +65,7 @@ async def test_a_paced_backfill_is_paused_killed_resumed_and_cancelled_without_d
         process.start()
         async with shop.web.db.connection() as c:
             await jobs.resume(c, shop.tenant_id, job.id)
-        await shop.web.hint_job(job.id)
+        await shop.web.hint(shop.web.queue.enqueue([jobs.hint(job.id)]))
         await until_true(conn, "SELECT done >= 200 FROM jobs", 10)
         process.kill()
         process.start()

@@ -1,0 +1,186 @@
+"""Taking deliveries from held lanes: gates, rate limits and order are decided here, under locks, many lanes at once.
+
+Who takes locks the lanes first and reads in a later statement. A rate limit is a time on the endpoint's '' lane (GCRA's
+theoretical arrival time), moved on by what was taken: it holds for all workers together, and outlives Redis.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from relay.db import Conn
+from relay.delivery.lanes import Lane
+from relay.delivery.live import Claimed
+from relay.ids import fence
+
+#: A delivery that this many workers died with is sent while nothing else is.
+SUSPECT_LOST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What the holder of a lane asks for: up to `limit` deliveries that are due.
+
+    `probes`: it is the endpoint's one probe, for its circuit is half open. `alone`: nothing else is being sent.
+    """
+
+    lane: Lane
+    limit: int = 1
+    probes: bool = False
+    alone: bool = False
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a holder got, and what keeps it from more.
+
+    `half_open`: a probe may pass. `suspect`: the head may be sent alone only. `wait_s`: seconds until the head of a FIFO
+    lane is due, or the endpoint's rate allows a good part of a burst; None: nothing but time or a ring will tell.
+    """
+
+    claimed: list[Claimed] = field(default_factory=list[Claimed])
+    half_open: bool = False
+    suspect: bool = False
+    wait_s: float | None = None
+    rate: float | None = None
+
+
+async def lock(conn: Conn, wants: Sequence[Want]) -> None:
+    """Lock the endpoints' gates and the held lanes, in this order, until the transaction ends."""
+    endpoints = [want.lane.endpoint_id for want in wants]
+    await conn.execute(
+        """SELECT 1 FROM lanes g JOIN endpoints e ON e.id = g.endpoint_id
+           WHERE g.endpoint_id = ANY(%s::uuid[]) AND g.key = '' AND (
+               e.rate_limit_per_sec > 0 OR g.pace_per_sec IS NOT NULL OR g.gate_reason = 'circuit_open')
+           ORDER BY g.endpoint_id FOR NO KEY UPDATE OF g""",
+        (endpoints,),
+    )
+    await conn.execute(
+        """SELECT 1 FROM lanes l JOIN (
+               SELECT DISTINCT endpoint_id, unnest(ARRAY['', key]) AS key
+               FROM unnest(%s::uuid[], %s::text[]) AS u (endpoint_id, key)) w USING (endpoint_id, key)
+           ORDER BY l.endpoint_id, l.key FOR SHARE OF l""",
+        (endpoints, [want.lane.key for want in wants]),
+    )
+
+
+async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Taken]:
+    """Take what is due in ordinary lanes locked by `lock`, the oldest first; one answer for each want.
+
+    Nothing from a lane that is not this worker's, or behind a closed gate; no more than the endpoint's rate allows.
+    Commits asynchronously.
+    """
+    rows = await conn.execute(
+        """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+        w AS MATERIALIZED (
+            SELECT u.i, u.key, u.row_fence, g.*, CASE WHEN u.probes THEN 1 WHEN g.closed THEN 0 ELSE u.n END AS n
+            FROM s, unnest(%(endpoints)s::uuid[], %(keys)s::text[], %(fences)s::int8[], %(row_fences)s::int8[],
+                           %(limits)s::int[], %(probes)s::bool[])
+                WITH ORDINALITY AS u (endpoint_id, key, fence, row_fence, n, probes, i)
+            JOIN lanes l ON l.endpoint_id = u.endpoint_id AND l.key = u.key AND l.fence = u.fence AND l.owner = %(worker)s
+            JOIN gates g ON g.endpoint_id = u.endpoint_id),
+        x AS MATERIALIZED (
+            SELECT w.i, c.id, row_number() OVER (PARTITION BY w.endpoint_id ORDER BY c.due_at, c.id) AS place
+            FROM w CROSS JOIN LATERAL (
+                SELECT id, due_at FROM live WHERE endpoint_id = w.endpoint_id AND lane = w.key AND due_at <= now()
+                ORDER BY due_at LIMIT w.n FOR UPDATE SKIP LOCKED) c),
+        t AS (
+            UPDATE live l SET due_at = NULL, fence = w.row_fence, owner = %(worker)s, sent_at = now()
+            FROM x JOIN w USING (i)
+            WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND (w.tokens IS NULL OR x.place <= w.tokens)
+            RETURNING w.i, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts,
+                      l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of)
+        SELECT w.i, w.half_open, w.rate, w.burst, w.tokens, false, NULL::float8, t.id, t.fence, t.owner, t.tenant_id,
+               t.event_id, t.endpoint_id, t.tier, t.lane, t.attempts, t.lost, t.created_at, t.version, t.epoch, t.seq,
+               t.replay_of
+        FROM w LEFT JOIN t USING (i) ORDER BY w.i, t.id""",
+        _parameters(wants, worker=worker),
+    )
+    return _answers(wants, [row async for row in rows])
+
+
+async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Taken]:
+    """Take the heads of FIFO lanes locked by `lock`; one answer for each want.
+
+    A lane's head is its smallest seq in any state: when that is being sent, or waits for a retry, the lane waits. Nothing
+    from a lane that its dead head blocks. The head's commit is synchronous: order must survive a crash.
+    """
+    rows = await conn.execute(
+        """WITH w AS MATERIALIZED (
+            SELECT u.i, u.key, u.row_fence, g.*, u.probes OR NOT g.closed AS may_go, u.alone
+            FROM unnest(%(endpoints)s::uuid[], %(keys)s::text[], %(fences)s::int8[], %(row_fences)s::int8[],
+                        %(probes)s::bool[], %(alone)s::bool[])
+                WITH ORDINALITY AS u (endpoint_id, key, fence, row_fence, probes, alone, i)
+            JOIN lanes l ON l.endpoint_id = u.endpoint_id AND l.key = u.key AND l.fence = u.fence AND l.owner = %(worker)s
+                AND l.blocked_by IS NULL
+            JOIN gates g ON g.endpoint_id = u.endpoint_id),
+        x AS MATERIALIZED (
+            SELECT w.i, h.*, row_number() OVER (PARTITION BY w.endpoint_id ORDER BY h.due_at, h.id) AS place
+            FROM w CROSS JOIN LATERAL (
+                SELECT id, due_at, lost >= %(suspect)s AS suspect FROM live
+                WHERE endpoint_id = w.endpoint_id AND lane = w.key AND seq IS NOT NULL ORDER BY seq LIMIT 1) h),
+        t AS (
+            UPDATE live l SET due_at = NULL, fence = w.row_fence, owner = %(worker)s, sent_at = now()
+            FROM x JOIN w USING (i)
+            WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND w.may_go AND (w.alone OR NOT x.suspect)
+              AND (w.tokens IS NULL OR x.place <= w.tokens)
+            RETURNING w.i, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts,
+                      l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of)
+        SELECT w.i, w.half_open, w.rate, w.burst, w.tokens, x.suspect AND x.due_at <= now() AND w.may_go,
+               nullif(greatest(extract(epoch FROM x.due_at - now())::float8, 0), 0), t.id, t.fence, t.owner, t.tenant_id,
+               t.event_id, t.endpoint_id, t.tier, t.lane, t.attempts, t.lost, t.created_at, t.version, t.epoch, t.seq,
+               t.replay_of
+        FROM w LEFT JOIN x USING (i) LEFT JOIN t USING (i) ORDER BY w.i""",
+        _parameters(wants, worker=worker),
+    )
+    return _answers(wants, [row async for row in rows])
+
+
+async def charge(conn: Conn, taken: Sequence[Taken]) -> None:
+    """Move the rate limits on by what was taken; in the transaction that took it."""
+    counts = Counter(one.endpoint_id for answer in taken if answer.rate is not None for one in answer.claimed)
+    if counts:
+        await conn.execute(
+            """UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / g.rate)
+               FROM unnest(%s::uuid[], %s::int[]) AS u (endpoint_id, n) JOIN gates g USING (endpoint_id)
+               WHERE l.endpoint_id = u.endpoint_id AND l.key = ''""",
+            (list(counts), list(counts.values())),
+        )
+
+
+async def give_up_probe(conn: Conn, endpoint_id: UUID) -> None:
+    """Let somebody else probe: there was nothing to probe with."""
+    await conn.execute("UPDATE lanes SET probe_until = NULL WHERE endpoint_id = %s AND key = ''", (endpoint_id,))
+
+
+def _parameters(wants: Sequence[Want], *, worker: int) -> dict[str, Any]:
+    return {
+        "endpoints": [want.lane.endpoint_id for want in wants],
+        "keys": [want.lane.key for want in wants],
+        "fences": [want.lane.fence for want in wants],
+        "row_fences": [fence() for _ in wants],
+        "limits": [want.limit for want in wants],
+        "probes": [want.probes for want in wants],
+        "alone": [want.alone for want in wants],
+        "worker": worker,
+        "suspect": SUSPECT_LOST,
+    }
+
+
+def _answers(wants: Sequence[Want], rows: Sequence[tuple[Any, ...]]) -> list[Taken]:
+    """One answer a want; what several lanes of a metered endpoint took counts for each of them."""
+    used = Counter[UUID](wants[row[0] - 1].lane.endpoint_id for row in rows if row[7] is not None)
+    answers = [Taken() for _ in wants]
+    for i, half_open, rate, burst, tokens, suspect, due_in_s, *claimed in rows:
+        answer = answers[i - 1]
+        answer.half_open, answer.suspect, answer.wait_s, answer.rate = half_open, bool(suspect), due_in_s, rate
+        if rate is not None:
+            left = tokens - used[wants[i - 1].lane.endpoint_id]
+            answer.wait_s = max(due_in_s or 0.0, (max(burst / 2, 1.0) - left) / rate, 0.0)
+        if claimed[0] is not None:
+            answer.claimed.append(Claimed(*claimed))
+    return answers
