@@ -147,17 +147,20 @@ class Worker:
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
         self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._wake_clock)
-        self.clock = Clock(
-            self.db,
-            self.queue,
-            retention_days=settings.retention_days,
-            maintain=self._maintain_partitions,
-            chores=[*self.notifier.chores(), *self.jobs.chores()],
-        )
+        self.clock = self._make_clock()
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
+
+    def _make_clock(self) -> Clock:
+        return Clock(
+            self.db,
+            self.queue,
+            retention_days=self.settings.retention_days,
+            maintain=self._maintain_partitions,
+            chores=[*self.notifier.chores(), *self.jobs.chores()],
+        )
 
     async def open(self) -> None:
         """Start the pools."""
