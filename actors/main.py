@@ -72,3 +72,9 @@ async def lane(endpoint: str, key: str, fence: int) -> None:
 async def dead_letter(ids: list[str]) -> None:
     """See to what follows from these deaths."""
     await process.relay.notifier.tell_of_dead([UUID(id) for id in ids])
+
+
+@dramatiq.actor(queue_name=QUEUES["housekeeping"])
+async def housekeeping(job: str) -> None:
+    """Go on with this job, unless somebody else is at it."""
+    process.relay.jobs.start(UUID(job))

@@ -22,13 +22,15 @@ from relay.ids import fence
 from relay.insight import counts, stats
 from relay.intake import accept, outbox
 from relay.queue import UNREACHABLE, Hint, Queue
+from relay.recovery import jobs
 
 TICK_S = 0.2
 LEASE_S = 3
-RESEND_S = 5.0
+RESEND_S = 4.0
 TENANTS_A_ROUND = 200
 #: Lanes handed out and not taken up, at most, by tier: together what keeps the workers busy.
 _LANES_OUT = {0: 240, 1: 120, 2: 40}
+_SCHEDULED_AT_ONCE = 1000
 _SHORTEST_S = 0.005
 _SETTLES_S = 10.0
 _COUNT_ANYWAY_S = 30.0
@@ -63,6 +65,7 @@ class Clock:
         self._chores = [
             Chore(self._give_back, every_s=1.0),
             Chore(self._resend, every_s=1.0),
+            Chore(self._hint_jobs, every_s=1.0),
             Chore(self._count, every_s=2.0),
             Chore(self._rearm, every_s=60.0),
             Chore(self._sweep, every_s=60.0),
@@ -85,6 +88,8 @@ class Clock:
                 if loop.time() >= renew_at:
                     renew_at = loop.time() + 1.0
                     self.leads = await self._lease()
+                    if not self.leads:
+                        metrics.UNACCOUNTED.set(0)
                     self._connected_since = self._connected_since or loop.time()
                 if self.leads:
                     await self._tick()
@@ -138,10 +143,13 @@ class Clock:
             await self._start_lanes()
 
     async def _start_scheduled(self) -> None:
-        async with self._db.connection() as conn:
-            shards = await outbox.take_in_scheduled(conn)
-        if shards:
-            await self._queue.ring(shards)
+        moved = _SCHEDULED_AT_ONCE
+        while moved == _SCHEDULED_AT_ONCE:
+            async with self._db.connection() as conn:
+                by_shard = await outbox.take_in_scheduled(conn, limit=_SCHEDULED_AT_ONCE)
+            if by_shard:
+                await self._queue.ring(list(by_shard))
+            moved = sum(by_shard.values())
 
     async def _ring(self) -> None:
         async with self._db.connection() as conn:
@@ -186,7 +194,7 @@ class Clock:
             _LOG.warning("worker %s is silent: %d deliveries go back", no, count)
 
     async def _resend(self) -> None:
-        """A message that nobody took up for 5 s may be lost: send it again, unless the queue is just long."""
+        """A message that nobody took up may be lost: send it again within 5 s, unless the queue is just long."""
         with suppress(*UNREACHABLE):
             await self._resend_unclaimed()
 
@@ -202,6 +210,13 @@ class Clock:
                 "%d deliveries and %d lanes were not taken up and are handed out again", len(dispatched), len(out)
             )
             await self._queue.enqueue([*hints_for(dispatched), *(lane.hint() for lane in out)])
+
+    async def _hint_jobs(self) -> None:
+        async with self._db.connection() as conn:
+            ids = await jobs.neglected(conn)
+        if ids:
+            with suppress(*UNREACHABLE):
+                await self._queue.enqueue([jobs.hint(id) for id in ids])
 
     async def _count(self) -> None:
         """Count while something moves, and now and then all the same; counts of a system at rest stay right by themselves."""

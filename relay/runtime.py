@@ -36,12 +36,15 @@ from relay.intake.collector import Collector
 from relay.intake.doorbell import Doorbell
 from relay.notifier import Notifier
 from relay.queue import UNREACHABLE, Hint, Queue
+from relay.recovery.job_runner import JobRunner
 from relay.settings import Settings
+from relay.upkeep import Upkeep
 
 _HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
 _CANCEL_AGAIN_S = 1.0
 _REDIS_TIMEOUT_S = 2.0
+_HINT_S = 0.1
 #: What the sender may use of SHUTDOWN_GRACE_S; the rest is for recording, giving back, and Dramatiq's own end.
 _SHARE_OF_GRACE = 0.6
 _LOG = logging.getLogger(__name__)
@@ -97,9 +100,13 @@ class Web:
         """Send a test event to one endpoint and return the delivery's id. NotFound without such an endpoint."""
         async with self.db.transaction() as conn:
             dispatched = await direct.test(conn, tenant_id, endpoint_id, event_type=event_type, ids=self.ids)
-        with suppress(*UNREACHABLE):
-            await asyncio.wait_for(self.queue.enqueue(hints_for([dispatched])), 0.1)
+        await self.hint(self.queue.enqueue(hints_for([dispatched])))
         return dispatched.id
+
+    async def hint(self, command: Coroutine[Any, Any, None]) -> None:
+        """Send a hint after a commit; a request waits 0.1 s for Redis at most, and the clock looks anyway."""
+        with suppress(*UNREACHABLE):
+            await asyncio.wait_for(command, _HINT_S)
 
 
 class Worker:
@@ -120,14 +127,7 @@ class Worker:
         self.sender = Sender(
             self.transport, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
         )
-        self.deliverer = Deliverer(
-            self.db,
-            beats=self.beats,
-            holdings=self.holdings,
-            destinations=Destinations(Vault(settings.signing_key)),
-            sender=self.sender,
-            recorder=self.recorder,
-        )
+        self.deliverer = self._make_deliverer()
         self.taker = Taker(self.db, self.deliverer, beats=self.beats, holdings=self.holdings)
         self.holder = LaneHolder(
             self.db,
@@ -140,17 +140,27 @@ class Worker:
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
-        self.clock = Clock(
-            self.db,
-            self.queue,
-            retention_days=settings.retention_days,
-            maintain=self._maintain_partitions,
-            chores=self.notifier.chores(),
-        )
+        self.jobs = JobRunner(self.db, ids=self.ids, on_waiting=self._wake_clock)
+        self.clock = self._make_clock()
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
+
+    def _make_deliverer(self) -> Deliverer:
+        return Deliverer(
+            self.db,
+            beats=self.beats,
+            holdings=self.holdings,
+            destinations=Destinations(Vault(self.settings.signing_key)),
+            sender=self.sender,
+            recorder=self.recorder,
+        )
+
+    def _make_clock(self) -> Clock:
+        days = self.settings.retention_days
+        chores = [*self.notifier.chores(), *Upkeep(self.db, retention_days=days).chores()]
+        return Clock(self.db, self.queue, retention_days=days, maintain=self._maintain_partitions, chores=chores)
 
     async def open(self) -> None:
         """Start the pools."""
@@ -186,6 +196,7 @@ class Worker:
         """Finish what is being sent, within the grace, record it, and give the rest back."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._stop_at):
+                await self.jobs.stop()
                 await self.holder.stop()
                 await self.sender.wait_until_idle()
         with suppress(TimeoutError, *LOST):

@@ -38,6 +38,7 @@ class Loaders:
         self.progress: DataLoader[UUID, Progress | None] = self._loader(events.progress)
         self.endpoints: DataLoader[UUID, Endpoint | None] = self._loader(self._scoped(endpoints.find_many))
         self.deliveries: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.find_many))
+        self.replays: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.replays_of))
         self.attempts: DataLoader[UUID, list[Attempt] | None] = self._loader(self._scoped(attempts.of_deliveries))
         self.event_attempts: DataLoader[UUID, list[Attempt] | None] = self._loader(self._scoped(attempts.of_events))
         self.standings: DataLoader[UUID, Standing | None] = self._loader(gates.standings)

@@ -14,12 +14,11 @@ from api.graphql.context import RelayInfo
 from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
-from api.graphql.scalars import Json
+from api.graphql.policies import EndpointPolicy, policy_fields
+from api.graphql.scalars import Json, SafeInt
 from api.graphql.stats import EndpointStats, endpoint_stats
-from api.sending import Sent
 from relay import paging
 from relay.catalog import endpoints
-from relay.catalog.endpoints import EndpointStatus
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
@@ -28,10 +27,6 @@ from relay.intake.accept import Accepted, NewEvent
 from relay.intake.events import EventStatus, Progress
 from relay.intake.specs import is_json
 
-_ENDPOINT_FIELDS = (
-    "url", "description", "event_types", "status", "max_retries", "retry_backoff_ms", "retry_backoff_max",
-    "retry_backoff_mult", "retry_schedule", "timeout_ms", "max_concurrency", "created_at", "updated_at",
-)  # fmt: skip
 _NEW = Progress(status=EventStatus.QUEUED, attempts=0, delivered_at=None)
 
 
@@ -119,6 +114,10 @@ class Delivery:
     delivered_at: datetime | None
     reason: Reason | None = strawberry.field(description="Why it waits, died or was cancelled.")
     created_at: datetime
+    sequence: SafeInt | None = strawberry.field(
+        description="Place in its FIFO lane (X-Relay-Sequence); null elsewhere."
+    )
+    partition_key: str | None
     record: strawberry.Private[deliveries.Delivery]
 
     @strawberry.field
@@ -156,6 +155,21 @@ class Delivery:
         """The event's priority."""
         return (await self._event(info)).priority
 
+    @strawberry.field(description="The delivery this one repeats.")
+    async def replay_of(self, info: RelayInfo) -> Delivery | None:
+        """The one before."""
+        old = self.record.replay_of
+        found = await info.context.loaders.deliveries.load(old) if old else None
+        return delivery_node(found) if found else None
+
+    @strawberry.field(
+        description="The delivery that repeats this one; a dead one with it is settled and not counted in queueStats.dead."
+    )
+    async def replayed_by(self, info: RelayInfo) -> Delivery | None:
+        """The one after, the newest if there are several."""
+        found = await info.context.loaders.replays.load(self.record.id)
+        return delivery_node(found) if found else None
+
     async def _event(self, info: RelayInfo) -> events.Event:
         record = await info.context.loaders.events.load(self.record.event_id)
         if record is None:
@@ -164,28 +178,9 @@ class Delivery:
 
 
 @strawberry.type
-class Endpoint:
+class Endpoint(EndpointPolicy):
     """An endpoint: a URL with its subscription and delivery policy."""
 
-    id: strawberry.ID
-    url: str
-    description: str | None
-    event_types: list[str]
-    status: EndpointStatus
-    max_retries: int
-    retry_backoff_ms: int = strawberry.field(
-        description="Used when retrySchedule is null: retryBackoffMs * retryBackoffMult^(n-1), at most retryBackoffMax."
-    )
-    retry_backoff_max: int
-    retry_backoff_mult: float
-    retry_schedule: list[int] | None = strawberry.field(
-        description="Delays in ms before retry 1, 2, ...; the last repeats. Setting a backoff field clears it."
-    )
-    timeout_ms: int = strawberry.field(description="100..120 000, from connect to the last byte.")
-    max_concurrency: int
-    custom_headers: Json | None
-    created_at: datetime
-    updated_at: datetime
     key: strawberry.Private[UUID]
 
     @strawberry.field
@@ -235,16 +230,6 @@ def event_node(record: events.Event | NewEvent, *, accepted: Accepted | None = N
     )
 
 
-async def sent_event_node(info: RelayInfo, sent: Sent) -> Event:
-    """Show an event that was just accepted, without reading it back; the first event of a known key is read."""
-    if not sent.accepted.duplicate:
-        return event_node(sent.event, accepted=sent.accepted)
-    record = await info.context.loaders.events.load(sent.accepted.id)
-    if record is None:
-        raise LookupError(f"event {sent.accepted.id} of a known key is gone")
-    return event_node(record)
-
-
 def delivery_node(record: deliveries.Delivery) -> Delivery:
     """Show a delivery."""
     return Delivery(
@@ -255,6 +240,8 @@ def delivery_node(record: deliveries.Delivery) -> Delivery:
         delivered_at=record.finished_at if record.status is DeliveryStatus.DELIVERED else None,
         reason=record.reason,
         created_at=record.created_at,
+        sequence=None if record.seq is None else SafeInt(record.seq),
+        partition_key=record.partition_key,
         record=record,
     )
 
@@ -277,9 +264,7 @@ async def delivery_page(
 
 def endpoint_node(record: endpoints.Endpoint) -> Endpoint:
     """Show an endpoint."""
-    same = {name: getattr(record, name) for name in _ENDPOINT_FIELDS}
-    headers = None if record.custom_headers is None else Json(record.custom_headers)
-    return Endpoint(id=strawberry.ID(str(record.id)), key=record.id, custom_headers=headers, **same)
+    return Endpoint(key=record.id, **policy_fields(record))
 
 
 async def find_endpoint(info: RelayInfo, id: UUID) -> Endpoint | None:

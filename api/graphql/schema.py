@@ -7,11 +7,20 @@ import sys
 import strawberry
 from graphql import GraphQLSchema
 from strawberry.schema.config import StrawberryConfig
+from strawberry.tools import merge_types
 
+from api.graphql import mutations, queries
+from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
-from api.graphql.mutations import Mutation
-from api.graphql.queries import Query
+from api.graphql.jobs import JobMutation, JobQuery
+from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
+from api.graphql.schedule import ScheduleMutation
+
+Query = merge_types("Query", (queries.Query, JobQuery))
+Mutation = merge_types(
+    "Mutation", (mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation)
+)
 
 register_enums()
 schema = strawberry.Schema(query=Query, mutation=Mutation, config=StrawberryConfig(scalar_map=SCALARS))

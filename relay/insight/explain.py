@@ -126,6 +126,6 @@ async def _others(conn: Conn, event: Event, *, endpoint_id: UUID | None, first: 
 
 
 async def _fanned_out_at(conn: Conn, event_id: UUID) -> datetime | None:
-    rows = await conn.execute("SELECT at FROM fanouts WHERE event_id = %s", (event_id,))
+    rows = await conn.execute("SELECT at FROM fanouts WHERE event_id = %s AND NOT cancelled", (event_id,))
     row = await rows.fetchone()
     return row[0] if row else None

@@ -106,13 +106,14 @@ CREATE TABLE failing (
     told_days   smallint NOT NULL DEFAULT 0
 );
 
--- When each subject was last spoken of; pending counts what happened since and was not told.
+-- When each subject was last spoken of; pending counts what happened since and was not told, details is the last of it.
 CREATE TABLE notices (
     subject_id uuid NOT NULL,
     kind       text NOT NULL,
     tenant_id  uuid NOT NULL,
     sent_at    timestamptz NOT NULL DEFAULT now(),
     pending    int NOT NULL DEFAULT 0,
+    details    jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (subject_id, kind)
 );
 CREATE INDEX notices_pending ON notices (sent_at) WHERE pending > 0;

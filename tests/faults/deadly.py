@@ -25,4 +25,4 @@ def _die_of_it(self: Sender, *arguments: Any) -> None:
     _answered(self, *arguments)
 
 
-Sender._answered = _die_of_it
+Sender._answered = _die_of_it  # pyright: ignore[reportAttributeAccessIssue]
