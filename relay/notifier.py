@@ -11,6 +11,8 @@ from relay.chores import Chore
 from relay.db import Conn, Database
 from relay.delivery import deaths, notices
 from relay.delivery.deaths import Death
+from relay.delivery.gates import Closed, Opened
+from relay.delivery.notices import Notice
 from relay.ids import PostgresTime, Uuid7
 from relay.insight import failing
 from relay.queue import UNREACHABLE, Queue
@@ -42,6 +44,21 @@ class Notifier:
         """See to what follows from these deaths, unless somebody has."""
         async with self._db.transaction() as conn:
             shards = await self._see_to(conn, await deaths.take(conn, ids))
+        await self._ring(shards)
+
+    async def tell_of_opened(self, opened: Sequence[Opened]) -> None:
+        """Tell of circuits that have opened."""
+        await self._tell(
+            [notices.circuit_opened(one.tenant_id, one.endpoint_id, next_probe_at=one.next_probe_at) for one in opened]
+        )
+
+    async def tell_of_closed(self, closed: Sequence[Closed]) -> None:
+        """Tell of circuits that have closed."""
+        await self._tell([notices.circuit_closed(one.tenant_id, one.endpoint_id) for one in closed])
+
+    async def _tell(self, told: Sequence[Notice]) -> None:
+        async with self._db.transaction() as conn:
+            shards = await notices.tell(conn, told, ids=self._ids)
         await self._ring(shards)
 
     async def _tell_of_forgotten(self) -> None:

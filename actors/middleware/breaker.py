@@ -38,14 +38,16 @@ class CircuitBreaker(Middleware):
     async def _connect(self) -> None:
         relay = self._process.relay
         self._breaker = Breaker(relay.db, Counters(relay.settings.state_url))
-        self._breaker.on_opened.append(self._slow_down)
+        self._breaker.on_opened = self._opened
+        self._breaker.on_closed = relay.notifier.tell_of_closed
         relay.recorder.on_recorded = self._breaker.hear
         relay.taker.may_probe = self._breaker.may_probe
         relay.recorder.on_end = self._breaker.close
 
-    def _slow_down(self, opened: Sequence[Opened]) -> None:
+    async def _opened(self, opened: Sequence[Opened]) -> None:
         for one in opened:
             self._process.relay.sender.slow_down(one.endpoint_id)
+        await self._process.relay.notifier.tell_of_opened(opened)
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Put back into their lanes those of a message's deliveries that a gate holds; skip it when none is left.

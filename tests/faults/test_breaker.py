@@ -20,6 +20,8 @@ from tests.sink import Answer, Arrival, Sink
 THRESHOLD, WIDTH = 5, 5
 HELD = 300
 OPEN = "SELECT EXISTS (SELECT 1 FROM lanes WHERE gate_reason = 'circuit_open')"
+TOLD = """SELECT array_agg(type ORDER BY id) = '{relay.endpoint.circuit_opened,relay.endpoint.circuit_closed}'
+          FROM events WHERE type LIKE 'relay.%'"""
 EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM live) AND NOT EXISTS (SELECT 1 FROM outbox)"
 RTT_S = 0.05
 PROBE_S = 0.7
@@ -91,6 +93,7 @@ async def test_one_probe_of_two_workers_finds_it_healed_and_what_was_held_arrive
         assert recorded == [(event_id, "delivered", attempts[str(event_id)]) for event_id, _, _ in recorded]
         assert len(sink.arrivals) == HELD + failed
         assert await rows(conn, "SELECT 1 FROM lanes WHERE gate_reason IS NOT NULL OR probe_until IS NOT NULL") == []
+        await until_true(conn, TOLD)
 
 
 async def test_what_was_handed_out_is_parked_when_its_circuit_opens_and_the_rest_of_its_message_is_sent(
