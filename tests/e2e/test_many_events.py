@@ -50,7 +50,7 @@ def deliveries(client: Client, endpoint: Made) -> list[dict[str, Any]]:
 def test_all_arrive_and_every_number_is_the_receivers(client: Client, sink: Sink) -> None:
     sink.answer = fail_twice
     steady = client.endpoint(sink.url("/steady"))
-    flaky = client.endpoint(sink.url("/flaky"), retrySchedule=[50, 100])
+    flaky = client.endpoint(sink.url("/flaky"), retrySchedule=[50, 100], circuitThreshold=1000)
     sent = send_all(client)
     assert len(sent) == EVENTS
     expected = EVENTS * (1 + FAILURES + 1)

@@ -58,7 +58,9 @@ async def test_lanes_keep_their_order_through_failures_and_kills(
         return Answer(status=500 if chance.random() < 0.2 else 200)
 
     with Sink(answer) as sink:
-        await fifo_endpoint(shop, conn, sink.url(), retry_schedule=[50, 50, 100], max_retries=100)
+        await fifo_endpoint(
+            shop, conn, sink.url(), retry_schedule=[50, 50, 100], max_retries=100, circuit_threshold=1000
+        )
         await send(shop, each=each)
         workers = [start_worker(), start_worker()]
         for victim in (0, 1):
