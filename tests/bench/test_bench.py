@@ -7,6 +7,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -98,6 +99,16 @@ def test_records_survive_being_handed_over() -> None:
     sent, arrivals = _sent([(1, 1), (2, 0)]), _arrived([(1, 0)])
     assert unpack_sent(pack(sent.n, sent.sent_ns, sent.answered_ns, sent.accepted)) == sent
     assert unpack_arrivals(pack(arrivals.n, arrivals.endpoint, arrivals.at_ns)) == arrivals
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_records_of_a_long_run_come_over_whole(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with receiving() as receiver:
+        plan = replace(direct_plan(receiver, count=50_000), batch=100, opening="[", closing="]")
+        sent = generated(plan).sent
+    assert sorted(sent.n) == list(range(50_000))
+    assert sum(sent.accepted) == 50_000
 
 
 def test_the_events_of_a_list_are_accepted_one_by_one() -> None:
