@@ -25,7 +25,7 @@ from relay.queue import UNREACHABLE, Hint, Queue
 
 TICK_S = 0.2
 LEASE_S = 3
-RESEND_S = 4.0
+RESEND_S = 3.5
 TENANTS_A_ROUND = 200
 #: Lanes handed out and not taken up, at most, by tier: together what keeps the workers busy.
 _LANES_OUT = {0: 240, 1: 120, 2: 40}
