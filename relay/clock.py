@@ -25,7 +25,7 @@ from relay.queue import UNREACHABLE, Hint, Queue
 
 TICK_S = 0.2
 LEASE_S = 3
-RESEND_S = 5.0
+RESEND_S = 4.0
 TENANTS_A_ROUND = 200
 #: Lanes handed out and not taken up, at most, by tier: together what keeps the workers busy.
 _LANES_OUT = {0: 240, 1: 120, 2: 40}
@@ -86,6 +86,8 @@ class Clock:
                 if loop.time() >= renew_at:
                     renew_at = loop.time() + 1.0
                     self.leads = await self._lease()
+                    if not self.leads:
+                        metrics.UNACCOUNTED.set(0)
                     self._connected_since = self._connected_since or loop.time()
                 if self.leads:
                     await self._tick()
@@ -190,7 +192,7 @@ class Clock:
             _LOG.warning("worker %s is silent: %d deliveries go back", no, count)
 
     async def _resend(self) -> None:
-        """A message that nobody took up for 5 s may be lost: send it again, unless the queue is just long."""
+        """A message that nobody took up may be lost: send it again within 5 s, unless the queue is just long."""
         with suppress(*UNREACHABLE):
             await self._resend_unclaimed()
 

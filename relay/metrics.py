@@ -7,6 +7,7 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     disable_created_metrics,
     generate_latest,
@@ -33,6 +34,10 @@ CIRCUITS_CLOSED = Counter("relay_circuits_closed", "Circuits closed by a probe t
 PARKED = Counter("relay_deliveries_parked", "Deliveries handed out and put back because a gate had closed.")
 GIVEN_BACK = Counter("relay_deliveries_given_back", "Deliveries of silent workers that went back to their lanes.")
 NOTICES = Counter("relay_notices", "Notices sent to clients, by kind.", ["kind"])
+# Of all processes the one whose clock leads has it; the others say 0.
+UNACCOUNTED = Gauge(
+    "relay_unaccounted_events", "Records of the last hours that do not fit together.", multiprocess_mode="max"
+)
 
 
 def render() -> bytes:

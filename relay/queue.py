@@ -36,6 +36,8 @@ _BELL = "relay:bell:"
 _BELL_MS = 1000
 _MUTED_MS = 5000
 NAMESPACE = "dramatiq"
+#: What Dramatiq keeps of a queue: its ids and messages, those that are delayed (DQ), and those that failed for good (XQ).
+_PARTS = ("", ".msgs", ".DQ", ".DQ.msgs", ".XQ", ".XQ.msgs")
 
 # KEYS: messages hash, queue list. ARGV: channel, queue, then id and data in turn. Repeating it pushes nothing twice.
 _ENQUEUE = """
@@ -114,6 +116,17 @@ class Queue:
     async def length(self, actor: str) -> int:
         """Messages that wait in the actor's queue."""
         return int(await self._redis.llen(f"{NAMESPACE}:{QUEUES[actor]}"))
+
+    async def clear(self) -> int:
+        """Throw away every message of Relay and its bells, and nothing else in that Redis; return how many waited."""
+        waiting = sum([await self.length(actor) for actor in QUEUES])
+        for queue in QUEUES.values():
+            name = f"{NAMESPACE}:{queue}"
+            await self._redis.unlink(*(f"{name}{part}" for part in _PARTS))
+        for pattern in (f"{_BELL}*", *(f"{NAMESPACE}:__acks__.*.{queue}" for queue in QUEUES.values())):
+            async for key in self._redis.scan_iter(match=pattern, count=1000):
+                await self._redis.unlink(key)
+        return waiting
 
     async def ping(self) -> None:
         """Raise UNREACHABLE unless Redis answers."""

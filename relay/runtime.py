@@ -38,6 +38,7 @@ from relay.notifier import Notifier
 from relay.queue import UNREACHABLE, Hint, Queue
 from relay.recovery.job_runner import JobRunner
 from relay.settings import Settings
+from relay.upkeep import Upkeep
 
 _HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
@@ -126,14 +127,7 @@ class Worker:
         self.sender = Sender(
             self.transport, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
         )
-        self.deliverer = Deliverer(
-            self.db,
-            beats=self.beats,
-            holdings=self.holdings,
-            destinations=Destinations(Vault(settings.signing_key)),
-            sender=self.sender,
-            recorder=self.recorder,
-        )
+        self.deliverer = self._make_deliverer()
         self.taker = Taker(self.db, self.deliverer, beats=self.beats, holdings=self.holdings)
         self.holder = LaneHolder(
             self.db,
@@ -153,14 +147,20 @@ class Worker:
         self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
 
-    def _make_clock(self) -> Clock:
-        return Clock(
+    def _make_deliverer(self) -> Deliverer:
+        return Deliverer(
             self.db,
-            self.queue,
-            retention_days=self.settings.retention_days,
-            maintain=self._maintain_partitions,
-            chores=[*self.notifier.chores(), *self.jobs.chores()],
+            beats=self.beats,
+            holdings=self.holdings,
+            destinations=Destinations(Vault(self.settings.signing_key)),
+            sender=self.sender,
+            recorder=self.recorder,
         )
+
+    def _make_clock(self) -> Clock:
+        days = self.settings.retention_days
+        chores = [*self.notifier.chores(), *self.jobs.chores(), *Upkeep(self.db, retention_days=days).chores()]
+        return Clock(self.db, self.queue, retention_days=days, maintain=self._maintain_partitions, chores=chores)
 
     async def open(self) -> None:
         """Start the pools."""

@@ -35,8 +35,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("catalog",),
     ("intake", "delivery"),
     ("recovery",),
-    ("insight",),
-    ("workers", "clock", "feed", "notifier", "runtime"),
+    ("insight", "verify"),
+    ("workers", "clock", "upkeep", "feed", "notifier", "runtime"),
     ("processes", "up"),
     ("cli",),
 )

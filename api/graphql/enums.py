@@ -7,6 +7,7 @@ from enum import Enum
 import strawberry
 
 from relay.catalog.endpoints import EndpointStatus
+from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.gates import CircuitStatus
 from relay.delivery.outcomes import Reason
@@ -25,6 +26,8 @@ _MEANINGS: dict[type[Enum], str | None] = {
     FanoutReason: None,
     JobKind: None,
     JobStatus: None,
+    FIFOHeadPolicy: "After the last attempt of a lane's head: PARK it (dead) and go on, or BLOCK the lane until it is retried,"
+    " cancelled or released.",
     Reason: "One word for column, log field, metric label and API (there in lower case).",
     Scope: None,
 }

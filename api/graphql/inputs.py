@@ -18,6 +18,7 @@ from api.graphql.ids import filter_id, get_id
 from api.graphql.scalars import Json
 from api.sending import Request
 from relay.catalog.endpoints import EndpointStatus
+from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
@@ -73,6 +74,11 @@ class CreateEndpointInput:
         description="Exact names, order.*, or * (which leaves out relay.*); 1..100."
     )
     description: str | None = UNSET
+    fifo: bool | None = False
+    fifo_partition_key: str | None = strawberry.field(
+        default=UNSET, description="RFC 9535 without filters; no match: one lane for all of those."
+    )
+    fifo_on_dead: FIFOHeadPolicy | None = FIFOHeadPolicy.PARK
     max_retries: int | None = strawberry.field(
         default=UNSET, description="0..100; default 10, or the length of retrySchedule."
     )
@@ -80,8 +86,14 @@ class CreateEndpointInput:
     retry_backoff_max: int | None = UNSET
     retry_backoff_mult: float | None = UNSET
     retry_schedule: list[int] | None = UNSET
+    terminal_status_codes: list[int] | None = strawberry.field(
+        default=UNSET, description="Up to 100 of 100..599 without 2xx."
+    )
     timeout_ms: int | None = 30_000
+    rate_limit_per_sec: int | None = strawberry.field(default=0, description="0 (no limit) to 10 000.")
     max_concurrency: int | None = 20
+    circuit_threshold: int | None = strawberry.field(default=5, description="1..1 000 failures in a row.")
+    circuit_reset_ms: int | None = strawberry.field(default=300_000, description="100..86 400 000.")
     custom_headers: Json | None = UNSET
     secret: str | None = strawberry.field(default=UNSET, description="Bring your own; else one is made.")
 
@@ -94,13 +106,24 @@ class UpdateEndpointInput:
     event_types: list[str] | None = UNSET
     description: str | None = UNSET
     status: EndpointStatus | None = UNSET
+    fifo: bool | None = strawberry.field(
+        default=UNSET, description="Turning it off: CONFLICT while lanes hold work; drain first."
+    )
+    fifo_partition_key: str | None = strawberry.field(
+        default=UNSET, description="CONFLICT while lanes hold work; drain first."
+    )
+    fifo_on_dead: FIFOHeadPolicy | None = UNSET
     max_retries: int | None = UNSET
     retry_backoff_ms: int | None = UNSET
     retry_backoff_max: int | None = UNSET
     retry_backoff_mult: float | None = UNSET
     retry_schedule: list[int] | None = UNSET
+    terminal_status_codes: list[int] | None = UNSET
     timeout_ms: int | None = UNSET
+    rate_limit_per_sec: int | None = UNSET
     max_concurrency: int | None = UNSET
+    circuit_threshold: int | None = UNSET
+    circuit_reset_ms: int | None = UNSET
     custom_headers: Json | None = UNSET
 
 

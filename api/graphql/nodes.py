@@ -14,11 +14,11 @@ from api.graphql.context import RelayInfo
 from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.policies import EndpointPolicy, policy_fields
 from api.graphql.scalars import Json, SafeInt
 from api.graphql.stats import EndpointStats, endpoint_stats
 from relay import paging
 from relay.catalog import endpoints
-from relay.catalog.endpoints import EndpointStatus
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
@@ -27,10 +27,6 @@ from relay.intake.accept import Accepted, NewEvent
 from relay.intake.events import EventStatus, Progress
 from relay.intake.specs import is_json
 
-_ENDPOINT_FIELDS = (
-    "url", "description", "event_types", "status", "max_retries", "retry_backoff_ms", "retry_backoff_max",
-    "retry_backoff_mult", "retry_schedule", "timeout_ms", "max_concurrency", "created_at", "updated_at",
-)  # fmt: skip
 _NEW = Progress(status=EventStatus.QUEUED, attempts=0, delivered_at=None)
 
 
@@ -166,7 +162,9 @@ class Delivery:
         found = await info.context.loaders.deliveries.load(old) if old else None
         return delivery_node(found) if found else None
 
-    @strawberry.field(description="The delivery that repeats this one; a dead one with it is settled.")
+    @strawberry.field(
+        description="The delivery that repeats this one; a dead one with it is settled and not counted in queueStats.dead."
+    )
     async def replayed_by(self, info: RelayInfo) -> Delivery | None:
         """The one after, the newest if there are several."""
         found = await info.context.loaders.replays.load(self.record.id)
@@ -180,28 +178,9 @@ class Delivery:
 
 
 @strawberry.type
-class Endpoint:
+class Endpoint(EndpointPolicy):
     """An endpoint: a URL with its subscription and delivery policy."""
 
-    id: strawberry.ID
-    url: str
-    description: str | None
-    event_types: list[str]
-    status: EndpointStatus
-    max_retries: int
-    retry_backoff_ms: int = strawberry.field(
-        description="Used when retrySchedule is null: retryBackoffMs * retryBackoffMult^(n-1), at most retryBackoffMax."
-    )
-    retry_backoff_max: int
-    retry_backoff_mult: float
-    retry_schedule: list[int] | None = strawberry.field(
-        description="Delays in ms before retry 1, 2, ...; the last repeats. Setting a backoff field clears it."
-    )
-    timeout_ms: int = strawberry.field(description="100..120 000, from connect to the last byte.")
-    max_concurrency: int
-    custom_headers: Json | None
-    created_at: datetime
-    updated_at: datetime
     key: strawberry.Private[UUID]
 
     @strawberry.field
@@ -285,9 +264,7 @@ async def delivery_page(
 
 def endpoint_node(record: endpoints.Endpoint) -> Endpoint:
     """Show an endpoint."""
-    same = {name: getattr(record, name) for name in _ENDPOINT_FIELDS}
-    headers = None if record.custom_headers is None else Json(record.custom_headers)
-    return Endpoint(id=strawberry.ID(str(record.id)), key=record.id, custom_headers=headers, **same)
+    return Endpoint(key=record.id, **policy_fields(record))
 
 
 async def find_endpoint(info: RelayInfo, id: UUID) -> Endpoint | None:

@@ -27,6 +27,9 @@ COMMANDS = (
     "relay.cli.listen",
     "relay.cli.why",
     "relay.cli.stats",
+    "relay.cli.verify",
+    "relay.cli.queue",
+    "relay.cli.policy",
     "relay.cli.schema",
     "relay.cli.demo",
 )

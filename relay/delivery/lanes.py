@@ -223,3 +223,25 @@ async def count_unclaimed(conn: Conn, *, tier: int) -> int:
     )
     row = await rows.fetchone()
     return row[0] if row else 0
+
+
+async def with_waiting(conn: Conn, *, after: tuple[UUID, str], limit: int) -> list[tuple[UUID, str]]:
+    """Up to `limit` lanes in which deliveries wait, whether there is a row for them or not, from the one after `after` on.
+
+    Endpoint and key, in this order. A loose index scan: its cost is the number of lanes, not of deliveries.
+    """
+    rows = await conn.execute(
+        """WITH RECURSIVE t AS (
+            (SELECT endpoint_id, lane, 1 AS n FROM live
+             WHERE due_at IS NOT NULL AND (endpoint_id, lane) > (%(endpoint)s, %(key)s)
+             ORDER BY endpoint_id, lane LIMIT 1)
+            UNION ALL
+            SELECT x.endpoint_id, x.lane, t.n + 1 FROM t CROSS JOIN LATERAL (
+                SELECT endpoint_id, lane FROM live
+                WHERE due_at IS NOT NULL AND (endpoint_id, lane) > (t.endpoint_id, t.lane)
+                ORDER BY endpoint_id, lane LIMIT 1) x
+            WHERE t.n < %(limit)s)
+        SELECT endpoint_id, lane FROM t""",
+        {"endpoint": after[0], "key": after[1], "limit": limit},
+    )
+    return [(row[0], row[1]) async for row in rows]

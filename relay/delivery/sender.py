@@ -242,7 +242,8 @@ class Sender:
                 reason, status=response.status, latency_ms=response.timings.total_ms, now_s=time.monotonic()
             )
             asked_s = asked_to_wait(response, shipment.destination.policy)
-            outcome = outcome_of(shipment, reason, retry_after_s=asked_s)
+            status = None if response.reason else response.status
+            outcome = outcome_of(shipment, reason, status=status, retry_after_s=asked_s)
             self._record(shipment, outcome, attempt_of(request, response, reason), retry_after_s=asked_s)
         self._end(flow)
 

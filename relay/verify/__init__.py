@@ -1,0 +1,1 @@
+"""The conservation ledger: compares records that were written independently, and names those that do not fit."""
