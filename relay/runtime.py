@@ -159,7 +159,8 @@ class Worker:
 
     def _make_clock(self) -> Clock:
         days = self.settings.retention_days
-        chores = [*self.notifier.chores(), *self.jobs.chores(), *Upkeep(self.db, retention_days=days).chores()]
+        upkeep = Upkeep(self.db, retention_days=days)
+        chores = [*self.notifier.chores(), *self.jobs.chores(), *upkeep.chores()]
         return Clock(self.db, self.queue, retention_days=days, maintain=self._maintain_partitions, chores=chores)
 
     async def open(self) -> None:

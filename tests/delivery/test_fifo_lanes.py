@@ -14,6 +14,7 @@ from relay.delivery.lanes import Lane
 from relay.delivery.live import Claimed
 from relay.delivery.outcomes import Delivered
 from relay.delivery.record import record
+from relay.delivery.take import Want, lock, take_heads
 from relay.runtime import Worker
 from relay.settings import Settings
 from tests.delivery.crew import NOWHERE, handed_out, open_crew, recorded, rows
@@ -41,13 +42,18 @@ async def run(shop: Shop, step: Step, endpoint: UUID, partition_key: str = "a") 
         return await step(conn, endpoint, partition_key)
 
 
-async def taken(conn: Conn, *, limit: int = 1) -> tuple[Lane, list[Claimed]]:
-    """Hand the one due lane out, hold it as worker 1 and take from it."""
+async def taken(conn: Conn) -> tuple[Lane, list[Claimed]]:
+    """Hand the one due lane out, hold it as worker 1 and take its head."""
     (lane,) = await handed_out(conn)
     assert await lanes.hold(conn, lane, worker=1)
+    return lane, await head_of(conn, lane)
+
+
+async def head_of(conn: Conn, lane: Lane) -> list[Claimed]:
     async with conn.transaction():
-        assert await lanes.lock_held(conn, lane, worker=1)
-        return lane, await lanes.take(conn, lane, worker=1, limit=limit)
+        await lock(conn, [Want(lane)])
+        (answer,) = await take_heads(conn, [Want(lane)], worker=1)
+    return answer.claimed
 
 
 async def test_a_release_ends_the_lease_and_puts_the_head_back_under_no_fence(
@@ -65,8 +71,7 @@ async def test_a_release_ends_the_lease_and_puts_the_head_back_under_no_fence(
     await record(conn, [recorded(mine, Delivered())])
     assert await rows(conn, "SELECT count(*), count(due_at) FROM live") == [(2, 2)]
     assert await rows(conn, "SELECT count(*) FROM history") == [(0,)]
-    async with conn.transaction():
-        assert not await lanes.lock_held(conn, lane, worker=1)
+    assert await head_of(conn, lane) == []
 
 
 async def test_a_release_frees_a_lane_that_was_handed_out_or_is_blocked(shop: Shop, endpoint: UUID, conn: Conn) -> None:
