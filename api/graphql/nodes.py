@@ -162,7 +162,9 @@ class Delivery:
         found = await info.context.loaders.deliveries.load(old) if old else None
         return delivery_node(found) if found else None
 
-    @strawberry.field(description="The delivery that repeats this one; a dead one with it is settled.")
+    @strawberry.field(
+        description="The delivery that repeats this one; a dead one with it is settled and not counted in queueStats.dead."
+    )
     async def replayed_by(self, info: RelayInfo) -> Delivery | None:
         """The one after, the newest if there are several."""
         found = await info.context.loaders.replays.load(self.record.id)

@@ -21,7 +21,7 @@ from relay.recovery.replay_spec import ReplaySpec
 T = TypeVar("T")
 
 _LOOK = 1_000
-_LOOK_TO_COUNT = 20_000
+_LOOK_TO_COUNT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ async def next_events(conn: Conn, scope: Scope, *, after: UUID | None, limit: in
 
 
 async def count_next(conn: Conn, scope: Scope, *, after: UUID | None) -> tuple[UUID | None, int, int]:
-    """Look at the next 20 000 rows; return the last of them (None: there is none), the items, and those to be skipped."""
+    """Look at the next 10 000 rows; return the last of them (None: there is none), the items, and those to be skipped."""
     backfill = scope.spec.to_endpoint_id is not None
     rows = await conn.execute(
         (_events(scope.spec) if backfill else _finals(scope.spec))
