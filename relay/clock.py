@@ -22,7 +22,6 @@ from relay.ids import fence
 from relay.insight import counts, stats
 from relay.intake import accept, outbox
 from relay.queue import UNREACHABLE, Hint, Queue
-from relay.recovery import jobs
 
 TICK_S = 0.2
 LEASE_S = 3
@@ -65,7 +64,6 @@ class Clock:
         self._chores = [
             Chore(self._give_back, every_s=1.0),
             Chore(self._resend, every_s=1.0),
-            Chore(self._hint_jobs, every_s=1.0),
             Chore(self._count, every_s=2.0),
             Chore(self._rearm, every_s=60.0),
             Chore(self._sweep, every_s=60.0),
@@ -210,13 +208,6 @@ class Clock:
                 "%d deliveries and %d lanes were not taken up and are handed out again", len(dispatched), len(out)
             )
             await self._queue.enqueue([*hints_for(dispatched), *(lane.hint() for lane in out)])
-
-    async def _hint_jobs(self) -> None:
-        async with self._db.connection() as conn:
-            ids = await jobs.neglected(conn)
-        if ids:
-            with suppress(*UNREACHABLE):
-                await self._queue.enqueue([jobs.hint(id) for id in ids])
 
     async def _count(self) -> None:
         """Count while something moves, and now and then all the same; counts of a system at rest stay right by themselves."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
 import psycopg
 from psycopg import Connection, sql
@@ -20,6 +21,8 @@ from relay.ids import floor_at
 
 _DAYS_BEHIND = 2
 _DAYS_AHEAD = 7
+#: What died is kept at least so long, however old it is, for somebody to see and repeat it.
+DEAD_DAYS = 7
 _BY_ID = ("events", "history", "fanouts")
 _BY_TIME = ("attempts",)
 _PATIENCE_S = 2.0
@@ -44,12 +47,13 @@ def ensure(conn: Connection[TupleRow], *, now: datetime | None = None) -> list[s
 
 
 def retire(conn: Connection[TupleRow], *, keep_days: int, now: datetime | None = None) -> list[str]:
-    """Drop partitions wholly older than `keep_days` and than anything in `live`; return their names. Needs autocommit.
+    """Drop partitions wholly older than `keep_days` and than anything that waits; return their names. Needs autocommit.
 
+    Those that a delivery needs which died in the last 7 days, and was settled by nobody, stay too.
     A table whose oldest partition somebody reads keeps its others until the next time, too.
     """
     horizon = (now or datetime.now(UTC)).date() - timedelta(days=keep_days)
-    oldest = _oldest_needed(conn)
+    oldest = _oldest_needed(conn, horizon)
     limit = min(horizon, oldest) if oldest else horizon
     dropped: list[str] = []
     in_use: set[str] = set()
@@ -65,11 +69,14 @@ def retire(conn: Connection[TupleRow], *, keep_days: int, now: datetime | None =
     return dropped
 
 
-def _oldest_needed(conn: Connection[TupleRow]) -> date | None:
+def _oldest_needed(conn: Connection[TupleRow], horizon: date) -> date | None:
     row = conn.execute(
         """SELECT least((SELECT event_id FROM live ORDER BY event_id LIMIT 1), (SELECT id FROM live ORDER BY id LIMIT 1),
                         (SELECT event_id FROM scheduled ORDER BY event_id LIMIT 1),
-                        (SELECT event_id FROM outbox ORDER BY event_id LIMIT 1))"""
+                        (SELECT event_id FROM outbox ORDER BY event_id LIMIT 1),
+                        (SELECT event_id FROM dead_letters WHERE id < %s AND died_at > now() - make_interval(days => %s)
+                         ORDER BY event_id LIMIT 1))""",
+        (_floor(horizon), DEAD_DAYS),
     ).fetchone()
     if row is None or row[0] is None:
         return None
@@ -95,7 +102,12 @@ def _bounds(table: str, day: date) -> tuple[str, str]:
     end = start + timedelta(days=1)
     if table in _BY_TIME:
         return start.isoformat(), end.isoformat()
-    return str(floor_at(start.timestamp())), str(floor_at(end.timestamp()))
+    return str(_floor(start)), str(_floor(end))
+
+
+def _floor(day: date) -> UUID:
+    """The smallest id of a day."""
+    return floor_at(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
 
 
 def _make(conn: Connection[TupleRow], table: str, day: date) -> bool:

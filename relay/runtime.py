@@ -140,7 +140,7 @@ class Worker:
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
-        self.jobs = JobRunner(self.db, ids=self.ids, on_waiting=self._wake_clock)
+        self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = self._make_clock()
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -159,7 +159,8 @@ class Worker:
 
     def _make_clock(self) -> Clock:
         days = self.settings.retention_days
-        chores = [*self.notifier.chores(), *Upkeep(self.db, retention_days=days).chores()]
+        upkeep = Upkeep(self.db, retention_days=days)
+        chores = [*self.notifier.chores(), *self.jobs.chores(), *upkeep.chores()]
         return Clock(self.db, self.queue, retention_days=days, maintain=self._maintain_partitions, chores=chores)
 
     async def open(self) -> None:

@@ -105,6 +105,22 @@ def test_what_is_old_is_retired_but_nothing_that_waits_can_need(database_url: st
         assert len(names(conn, TODAY - timedelta(days=2))) == 4
 
 
+def test_what_died_lately_can_be_seen_for_some_days_however_old_it_is(database_url: str) -> None:
+    with connect(database_url) as conn:
+        partitions.ensure(conn, now=OLD)
+        event, delivery = floor_at(OLD.timestamp()), floor_at((OLD + timedelta(days=3)).timestamp())
+        conn.execute(
+            """INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason, died_at)
+               VALUES (%s, %s, %s, %s, 'expired', now() - interval '6 days')""",
+            (delivery, event, event, event),
+        )
+        partitions.retire(conn, keep_days=30)
+        assert len(names(conn, OLD)) == 4
+        conn.execute("UPDATE dead_letters SET died_at = now() - interval '8 days'")
+        partitions.retire(conn, keep_days=30)
+        assert not names(conn, OLD + timedelta(days=7))
+
+
 def test_a_reader_puts_retirement_off_and_holds_up_nobody(database_url: str) -> None:
     with connect(database_url) as conn, psycopg.connect(database_url) as reader, connect(database_url) as intake:
         partitions.ensure(conn, now=OLD)

@@ -114,10 +114,10 @@ class JobMutation:
     @strawberry.mutation(directives=_MANAGE)
     async def resume_job(self, info: RelayInfo, id: strawberry.ID) -> BulkJob:
         """Let a paused job go on where it stopped."""
-        key = get_id(id, of="job")
-        async with info.context.db.connection() as conn:
+        web, key = info.context.web, get_id(id, of="job")
+        async with web.db.connection() as conn:
             job = await jobs.resume(conn, info.context.tenant_id, key)
-        await info.context.web.hint(info.context.web.queue.enqueue([jobs.hint(key)]))
+        await web.hint(web.queue.enqueue([jobs.hint(key)]))
         return job_node(job)
 
     @strawberry.mutation(directives=_MANAGE)

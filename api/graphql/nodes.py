@@ -9,7 +9,7 @@ from uuid import UUID
 import strawberry
 from strawberry import UNSET
 
-from api.graphql.attempts import DeliveryAttempt, attempt_node
+from api.graphql.attempts import DeliveryAttempt, attempt_node, attempts_at_most
 from api.graphql.context import RelayInfo
 from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
@@ -79,7 +79,7 @@ class Event:
     async def max_attempts(self, info: RelayInfo) -> int | None:
         """How many requests are made for it at most."""
         endpoint = await self._own_endpoint(info)
-        return _max_attempts(self.own_max_attempts, endpoint) if endpoint else None
+        return attempts_at_most(self.own_max_attempts, endpoint) if endpoint else None
 
     @strawberry.field(description="When the last of its deliveries arrived; null until status is DELIVERED.")
     async def delivered_at(self, info: RelayInfo) -> datetime | None:
@@ -142,7 +142,7 @@ class Delivery:
         loaders = info.context.loaders
         event = await loaders.events.load(self.record.event_id)
         endpoint = await loaders.endpoints.load(self.record.endpoint_id)
-        return _max_attempts(event.max_attempts if event else None, endpoint)
+        return attempts_at_most(event.max_attempts if event else None, endpoint)
 
     @strawberry.field
     async def delivery_attempts(self, info: RelayInfo) -> list[DeliveryAttempt]:
@@ -162,9 +162,7 @@ class Delivery:
         found = await info.context.loaders.deliveries.load(old) if old else None
         return delivery_node(found) if found else None
 
-    @strawberry.field(
-        description="The delivery that repeats this one; a dead one with it is settled and not counted in queueStats.dead."
-    )
+    @strawberry.field(description="The delivery that repeats this one; a dead one with it is settled.")
     async def replayed_by(self, info: RelayInfo) -> Delivery | None:
         """The one after, the newest if there are several."""
         found = await info.context.loaders.replays.load(self.record.id)
@@ -273,7 +271,3 @@ async def find_endpoint(info: RelayInfo, id: UUID) -> Endpoint | None:
     if record is None or record.kind != "subscribed" or record.deleted_at is not None:
         return None
     return endpoint_node(record)
-
-
-def _max_attempts(own: int | None, endpoint: endpoints.Endpoint | None) -> int:
-    return own or (endpoint.max_retries + 1 if endpoint else 0)

@@ -110,7 +110,7 @@ async def ring(conn: Conn, waiting: list[tuple[UUID, str]]) -> int:
                WHERE endpoint_id = u.endpoint_id AND lane = u.lane AND due_at IS NOT NULL ORDER BY due_at LIMIT 1) w
            ORDER BY u.endpoint_id, u.lane
            ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = excluded.ready_at
-           WHERE lanes.fence IS NULL AND coalesce(lanes.ready_at > excluded.ready_at, true)""",
+           WHERE lanes.fence IS NULL AND coalesce(lanes.ready_at > greatest(excluded.ready_at, now()), true)""",
         ([endpoint_id for endpoint_id, _ in waiting], [lane for _, lane in waiting]),
     )
     return done.rowcount

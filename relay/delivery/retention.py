@@ -8,6 +8,7 @@ from uuid import UUID
 from relay.db import Conn
 from relay.delivery.outcomes import Reason
 from relay.ids import floor_at
+from relay.partitions import DEAD_DAYS
 
 #: A delivery may wait for so much longer than what is final is kept.
 GRACE_DAYS = 30
@@ -90,13 +91,13 @@ async def forget_idle_lanes(conn: Conn, *, keep_days: int, limit: int = 1_000) -
 
 
 async def forget_dead_letters(conn: Conn, *, keep_days: int, limit: int = 1_000) -> int:
-    """Take off the list what died more than RETENTION_DAYS ago and is gone from the history; return how many."""
+    """Take off the list what is gone from the history, where retirement left it for some days after it died; how many."""
     done = await conn.execute(
         """DELETE FROM dead_letters WHERE id IN (
                SELECT id FROM dead_letters d
                WHERE id < %s AND died_at < now() - make_interval(days => %s)
                  AND NOT EXISTS (SELECT FROM history h WHERE h.id = d.id)
                ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)""",
-        (floor_at(time.time() - keep_days * _DAY_S), keep_days, limit),
+        (floor_at(time.time() - keep_days * _DAY_S), DEAD_DAYS, limit),
     )
     return done.rowcount

@@ -7,7 +7,8 @@ from uuid import UUID
 from relay.db import Conn
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
-from relay.delivery.outcomes import Reason
+from relay.delivery.ending import end
+from relay.delivery.outcomes import Cancelled, Reason
 from relay.errors import Conflict
 from relay.recovery.dead_letters import settle, unblock
 
@@ -29,16 +30,17 @@ async def cancel(conn: Conn, tenant_id: UUID, id: UUID) -> None:
 
 
 async def _cancel_waiting(conn: Conn, tenant_id: UUID, id: UUID) -> bool:
-    done = await conn.execute(
-        """WITH f AS (DELETE FROM live WHERE tenant_id = %s AND id = %s AND owner IS NULL RETURNING *),
-        ring AS (
-            UPDATE lanes l SET ready_at = least(l.ready_at, now()) FROM f
-            WHERE f.seq IS NOT NULL AND l.endpoint_id = f.endpoint_id AND l.key = f.lane)
-        INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, lane, seq, attempts, reason, replay_of,
-            first, job_id, created_at)
-        SELECT id, tenant_id, event_id, endpoint_id, 'cancelled', tier, lane, seq, attempts, %s, replay_of, first, job_id,
-            created_at
-        FROM f""",
-        (tenant_id, id, Reason.CANCELLED_BY_USER),
+    rows = await conn.execute(
+        "SELECT endpoint_id, lane FROM live WHERE tenant_id = %s AND id = %s AND owner IS NULL FOR UPDATE",
+        (tenant_id, id),
     )
-    return done.rowcount == 1
+    place = await rows.fetchone()
+    if place is None:
+        return False
+    await end(conn, [id], Cancelled(Reason.CANCELLED_BY_USER))
+    # It may have been the head of a FIFO lane, which would sleep until its time.
+    await conn.execute(
+        "UPDATE lanes SET ready_at = least(ready_at, now()) WHERE endpoint_id = %s AND key = %s AND key LIKE 'fifo:%%'",
+        place,
+    )
+    return True

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from relay.catalog import endpoints
+from relay.chores import Chore
 from relay.db import LOST, REPEATABLE, Conn, Database
+from relay.delivery import notices
 from relay.delivery.live import tier_of
 from relay.ids import Uuid7
+from relay.queue import UNREACHABLE, Queue
 from relay.recovery import items, jobs, repeat
 from relay.recovery.items import Candidate, Scope
 from relay.recovery.jobs import Job, JobKind
@@ -24,7 +27,7 @@ from relay.recovery.pacing import chunk_size, pause_s
 from relay.recovery.repeat import Repeat
 from relay.recovery.replay import Final, replay
 from relay.recovery.replay_spec import ReplaySpec
-from relay.recovery.targets import Refusal, Target, targets
+from relay.recovery.targets import Refusal, Target, read_payloads, targets
 
 #: Chunks under way in this process at once: a job is to leave connections to deliveries.
 _AT_ONCE = 2
@@ -44,14 +47,28 @@ class _Done:
 class JobRunner:
     """Runs the jobs that this process was asked to."""
 
-    def __init__(self, db: Database, *, ids: Uuid7, on_waiting: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, db: Database, queue: Queue, *, ids: Uuid7, on_waiting: Callable[[], None] = lambda: None
+    ) -> None:
         """`on_waiting` is called after a commit that made deliveries wait in lanes that are due."""
         self._db = db
+        self._queue = queue
         self._ids = ids
         self._on_waiting = on_waiting
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._stopping = asyncio.Event()
+
+    def chores(self) -> list[Chore]:
+        """What the clock is to do for it."""
+        return [Chore(self._hint_neglected, every_s=1.0)]
+
+    async def _hint_neglected(self) -> None:
+        async with self._db.connection() as conn:
+            ids = await jobs.neglected(conn)
+        if ids:
+            with suppress(*UNREACHABLE):
+                await self._queue.enqueue([jobs.hint(id) for id in ids])
 
     def start(self, id: UUID) -> None:
         """Run a job in a task, unless this process is at it; returns at once."""
@@ -83,8 +100,24 @@ class JobRunner:
                 await self._stopping.wait()
 
     async def _give_up(self, id: UUID) -> None:
-        async with self._db.connection() as conn:
-            await jobs.fail(conn, id, error="Relay met an error of its own; the worker's log holds its trace.")
+        async with self._db.transaction() as conn:
+            await self._tell(
+                conn,
+                await jobs.fail(conn, id, error="Relay met an error of its own; the worker's log holds its trace."),
+            )
+
+    async def _tell(self, conn: Conn, ended: Job | None) -> None:
+        """Tell the client of a job that ended; the clock finds the notice in the outbox."""
+        if ended is not None:
+            notice = notices.job_done(
+                ended.tenant_id,
+                ended.id,
+                status=ended.status.name,
+                done=ended.done,
+                skipped=ended.skipped,
+                failed=ended.failed,
+            )
+            await notices.tell(conn, [notice], ids=self._ids)
 
     async def _count(self, id: UUID) -> None:
         """Count the items of a job that waits for it."""
@@ -117,7 +150,7 @@ class JobRunner:
         scope = await _scope(conn, job)
         gone = await _refusal(conn, scope)
         if gone is not None:
-            await jobs.fail(conn, job.id, error=gone.value)
+            await self._tell(conn, await jobs.fail(conn, job.id, error=gone.value))
             return 0
         limit = chunk_size(job.rate_per_sec)
         if job.kind is JobKind.BACKFILL:
@@ -125,7 +158,7 @@ class JobRunner:
         else:
             what = await self._replay(conn, job, scope, limit=limit)
         if what.last is None:
-            await jobs.finish(conn, job.id)
+            await self._tell(conn, await jobs.finish(conn, job.id))
             return 0
         await jobs.advance(
             conn,
@@ -154,12 +187,14 @@ class JobRunner:
         target = (await targets(conn, job.tenant_id, [endpoint_id]))[endpoint_id]
         assert isinstance(target, Target)
         chunk = await items.next_events(conn, scope, after=job.cursor, limit=limit)
-        new = [self._repeat(one, target) for one in chunk.items if not one.served]
+        wanted = [one for one in chunk.items if not one.served]
+        payloads = await read_payloads(conn, (one.event_id for one in wanted if target.needs_payload()))
+        new = [self._repeat(one, target, payloads.get(one.event_id, b"")) for one in wanted]
         await repeat.insert(conn, job.tenant_id, new, job_id=job.id)
         return _Done(chunk.last, done=len(new), skipped=len(chunk.items) - len(new))
 
-    def _repeat(self, candidate: Candidate, target: Target) -> Repeat:
-        tier, lane = target.place(tier=tier_of(candidate.priority))
+    def _repeat(self, candidate: Candidate, target: Target, payload: bytes) -> Repeat:
+        tier, lane = target.place(tier=tier_of(candidate.priority), payload=payload)
         return Repeat(self._ids(), candidate.event_id, target.endpoint_id, tier, lane)
 
 

@@ -238,16 +238,26 @@ async def advance(conn: Conn, id: UUID, *, cursor: UUID, done: int, skipped: int
     )
 
 
-async def finish(conn: Conn, id: UUID) -> None:
+async def finish(conn: Conn, id: UUID) -> Job | None:
     """End a locked job that has looked at everything; what it looked at in the end is its total."""
-    await conn.execute(
-        """UPDATE jobs SET status = 'done', finished_at = now(), total = done + skipped + failed WHERE id = %s""", (id,)
+    rows = await conn.execute(
+        sql.SQL(
+            """UPDATE jobs SET status = 'done', finished_at = now(), total = done + skipped + failed
+               WHERE id = %s AND status = 'running'"""
+        )
+        + _RETURNING,
+        (id,),
     )
+    row = await rows.fetchone()
+    return _job(row) if row else None
 
 
-async def fail(conn: Conn, id: UUID, *, error: str) -> None:
-    """End an open job that cannot go on, and say why."""
-    await conn.execute(
-        sql.SQL("UPDATE jobs SET status = 'failed', finished_at = now(), error = %s WHERE id = %s AND ") + _OPEN,
+async def fail(conn: Conn, id: UUID, *, error: str) -> Job | None:
+    """End an open job that cannot go on, and say why; None when it is not open."""
+    rows = await conn.execute(
+        sql.SQL("UPDATE jobs SET status = 'failed', finished_at = now(), error = %s WHERE id = %s AND ")
+        + _OPEN + _RETURNING,
         (error, id),
-    )
+    )  # fmt: skip
+    row = await rows.fetchone()
+    return _job(row) if row else None

@@ -20,7 +20,7 @@ from relay.intake import events
 from relay.recovery import repeat
 from relay.recovery.dead_letters import settle, unblock
 from relay.recovery.repeat import Repeat
-from relay.recovery.targets import Refusal, Target, targets
+from relay.recovery.targets import Refusal, Target, read_payloads, targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,17 @@ async def replay(
         else:
             results[one.id] = target
     ours = await _take(conn, tenant_id, [one for one, _ in ready])
-    repeats = [_repeat(one, target, id=ids()) for one, target in ready if one.id in ours]
+    ready = [(one, target) for one, target in ready if one.id in ours]
+    payloads = await read_payloads(conn, (one.event_id for one, target in ready if target.needs_payload(one.lane)))
+    repeats = [_repeat(one, target, id=ids(), payload=payloads.get(one.event_id, b"")) for one, target in ready]
     await repeat.insert(conn, tenant_id, repeats, job_id=job_id)
     await _leave_lanes(conn, tenant_id, repeats)
     results.update({one.replay_of: one.id for one in repeats if one.replay_of is not None})
     return results
 
 
-def _repeat(final: Final, target: Target, *, id: UUID) -> Repeat:
-    tier, lane = target.place(tier=final.tier, former=final.lane)
+def _repeat(final: Final, target: Target, *, id: UUID, payload: bytes) -> Repeat:
+    tier, lane = target.place(tier=final.tier, former=final.lane, payload=payload)
     return Repeat(id, final.event_id, final.endpoint_id, tier, lane, replay_of=final.id, replay_seq=final.seq)
 
 
@@ -138,7 +140,9 @@ async def replay_to(conn: Conn, tenant_id: UUID, event_id: UUID, endpoint_id: UU
     newest = await _newest(conn, event_id, endpoint_id)
     if newest is not None and newest.dead and not await settle(conn, tenant_id, [newest.id]):
         raise Conflict(Refusal.SETTLED.value)
-    tier, lane = target.place(tier=tier_of(event.priority), former=newest.lane if newest else None)
+    tier, lane = target.place(
+        tier=tier_of(event.priority), former=newest.lane if newest else None, payload=event.payload
+    )
     old_id, old_seq = (newest.id, newest.seq) if newest else (None, None)
     new = Repeat(ids(), event_id, endpoint_id, tier, lane, replay_of=old_id, replay_seq=old_seq)
     await repeat.insert(conn, tenant_id, [new])

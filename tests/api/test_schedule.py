@@ -29,7 +29,7 @@ async def test_a_scheduled_event_is_cancelled_once(api: Api) -> None:
 
 async def test_an_event_for_one_url_can_be_cancelled_too(api: Api) -> None:
     query = "mutation($input: CreateEventInput!) { createEvent(input: $input) { id } }"
-    input = {"destination": "http://127.0.0.1:9/", "payload": 1, "delaySeconds": 60}
+    input = {"destination": "http://127.0.0.1:9999/", "payload": 1, "delaySeconds": 60}
     id = (await api.data(query, input=input))["createEvent"]["id"]
     assert (await api.data(CANCEL, id=id))["cancelScheduledEvent"]["status"] == "CANCELLED"
 

@@ -33,21 +33,6 @@ async def endpoint(shop: Shop) -> UUID:
     return await shop.endpoint(NOWHERE)
 
 
-async def pause(shop: Shop, endpoint: UUID) -> int:
-    """Pause as a request does, in two transactions; return how many deliveries were taken back."""
-    async with shop.web.db.transaction() as conn:
-        await pausing.pause(conn, shop.tenant_id, endpoint)
-    async with shop.web.db.transaction() as conn:
-        return await pausing.take_back(conn, endpoint)
-
-
-async def resume(shop: Shop, endpoint: UUID, *, rate_per_sec: int | None = None) -> None:
-    async with shop.web.db.transaction() as conn:
-        await pausing.resume(conn, shop.tenant_id, endpoint, rate_per_sec=rate_per_sec)
-    async with shop.web.db.transaction() as conn:
-        await pausing.ring_lanes(conn, endpoint)
-
-
 async def test_a_pause_takes_back_what_nobody_claimed_and_leaves_what_is_sent(
     shop: Shop, endpoint: UUID, conn: Conn
 ) -> None:
@@ -55,7 +40,7 @@ async def test_a_pause_takes_back_what_nobody_claimed_and_leaves_what_is_sent(
     dispatched = await fan_out(shop)
     mine = await claim(conn, dispatched[:2], worker=1)
     await conn.execute("UPDATE lanes SET ready_at = NULL, ready = false")
-    assert await pause(shop, endpoint) == 3
+    assert await shop.pause(endpoint) == 3
     assert await claim(conn, dispatched, worker=1) == []
     waiting = (
         "SELECT count(*) FROM live WHERE due_at <= now() AND fence IS NULL AND sent_at IS NULL AND reason = 'paused'"
@@ -72,13 +57,13 @@ async def test_a_pause_is_no_matter_for_other_endpoints_and_for_test_deliveries(
     await shop.send(1)
     assert len(await fan_out(shop)) == 2
     await shop.web.send_test(shop.tenant_id, endpoint, None)
-    assert await pause(shop, endpoint) == 1
+    assert await shop.pause(endpoint) == 1
     left = await rows(conn, "SELECT endpoint_id, lane FROM live WHERE fence IS NOT NULL ORDER BY lane")
     assert left == [(other, ""), (endpoint, "test")]
 
 
 async def test_pausing_twice_is_fine_and_a_paused_endpoint_gets_nothing(shop: Shop, endpoint: UUID, conn: Conn) -> None:
-    assert [await pause(shop, endpoint), await pause(shop, endpoint)] == [0, 0]
+    assert [await shop.pause(endpoint), await shop.pause(endpoint)] == [0, 0]
     await shop.send(2)
     assert await fan_out(shop) == []
     assert await handed_out(conn) == []
@@ -92,8 +77,8 @@ async def test_a_resume_rings_every_lane_and_opens_no_circuit(shop: Shop, endpoi
         )
     await conn.execute("UPDATE lanes SET ready_at = CASE key WHEN 'high' THEN 'infinity'::timestamptz END")
     await conn.execute("UPDATE lanes SET gate_reason = 'circuit_open', gate_until = now() + '1 h' WHERE key = ''")
-    await pause(shop, endpoint)
-    await resume(shop, endpoint)
+    await shop.pause(endpoint)
+    await shop.resume(endpoint)
     assert await rows(conn, "SELECT count(*) FROM lanes WHERE ready_at <= now()") == [(4,)]
     assert await rows(conn, "SELECT paused, gate_reason FROM lanes WHERE key = ''") == [(False, "circuit_open")]
 
@@ -101,18 +86,18 @@ async def test_a_resume_rings_every_lane_and_opens_no_circuit(shop: Shop, endpoi
 async def test_a_rate_paces_what_was_created_until_the_resume_and_the_next_resume_clears_it(
     shop: Shop, endpoint: UUID, conn: Conn
 ) -> None:
-    await pause(shop, endpoint)
-    await resume(shop, endpoint, rate_per_sec=50)
+    await shop.pause(endpoint)
+    await shop.resume(endpoint, rate_per_sec=50)
     assert await rows(conn, GATE) == [(False, 50, True)]
     assert await rows(conn, "SELECT count(*) FROM lanes WHERE paced_at < clock_timestamp()") == [(1,)]
-    await resume(shop, endpoint)
+    await shop.resume(endpoint)
     assert await rows(conn, GATE) == [(False, None, False)]
 
 
 @pytest.mark.parametrize("rate", [0, -1, 10_001])
 async def test_a_rate_that_cannot_be_is_invalid(shop: Shop, endpoint: UUID, rate: int) -> None:
     with pytest.raises(Invalid) as refused:
-        await resume(shop, endpoint, rate_per_sec=rate)
+        await shop.resume(endpoint, rate_per_sec=rate)
     assert refused.value.field == "ratePerSec"
 
 
@@ -126,10 +111,10 @@ async def test_a_disabled_endpoint_cannot_be_paused_and_a_resume_enables_it(
         (endpoint, shop.tenant_id),
     )
     with pytest.raises(Conflict, match="resume it first"):
-        await pause(shop, endpoint)
+        await shop.pause(endpoint)
     versions = "SELECT version, config_version FROM endpoints e JOIN tenants t ON t.id = e.tenant_id"
     ((before, config_before),) = await rows(conn, versions)
-    await resume(shop, endpoint)
+    await shop.resume(endpoint)
     assert await rows(conn, "SELECT status, disabled_reason, disabled_at FROM endpoints") == [("active", None, None)]
     assert await rows(conn, "SELECT count(*) FROM failing") == [(0,)]
     assert await rows(conn, versions) == [(before + 1, config_before + 1)]  # pyright: ignore[reportOperatorIssue]
@@ -141,16 +126,16 @@ async def test_a_disabled_endpoint_cannot_be_paused_and_a_resume_enables_it(
 async def test_what_is_no_endpoint_of_the_client_is_not_found(shop: Shop, endpoint: UUID, conn: Conn) -> None:
     await conn.execute("UPDATE endpoints SET kind = 'adhoc'")
     for id in (endpoint, uuid4()):
-        for change in (pause, resume):
+        for change in (shop.pause, shop.resume):
             with pytest.raises(NotFound):
-                await change(shop, id)
+                await change(id)
 
 
 async def test_a_lane_that_a_clock_puts_to_sleep_meanwhile_wakes_with_the_resume(
     shop: Shop, endpoint: UUID, conn: Conn
 ) -> None:
     """The lane is new: the resume has rung before it was there, and the clock still reads the closed gate."""
-    await pause(shop, endpoint)
+    await shop.pause(endpoint)
     async with shop.web.db.transaction() as resuming:
         await pausing.resume(resuming, shop.tenant_id, endpoint)
         await conn.execute(
@@ -185,8 +170,8 @@ async def test_pauses_and_resumes_at_once_with_claims_lose_nothing_and_send_noth
 
             async def disturb() -> None:
                 for _ in range(30):
-                    await pause(shop, endpoint)
-                    await resume(shop, endpoint)
+                    await shop.pause(endpoint)
+                    await shop.resume(endpoint)
 
             working = asyncio.ensure_future(work_lanes())
             sent, _, _ = await asyncio.gather(deliver(), disturb(), disturb())
@@ -205,6 +190,6 @@ async def test_what_a_fan_out_hands_out_while_the_pause_commits_is_not_claimed(
     async with shop.web.db.transaction() as tx:
         await pausing.pause(tx, shop.tenant_id, endpoint)
     assert await claim(conn, dispatched, worker=1) == []
-    await resume(shop, endpoint)
+    await shop.resume(endpoint)
     assert len(await claim(conn, dispatched, worker=1)) == 1
     assert await live.owned(conn, 1)
