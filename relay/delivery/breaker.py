@@ -95,16 +95,12 @@ class _News:
             self.thresholds[epoch] = threshold
 
 
-async def _nobody(_: object) -> None:
-    pass
-
-
 class Breaker:
-    """`on_opened` and `on_closed` are told, after the commit, of the circuits that this process opened and closed."""
+    """`on_opened` and `on_closed` hear, after the commit, of the circuits that this process opened and closed."""
 
     def __init__(self, db: Database, counters: Counters) -> None:
-        self.on_opened: Callable[[Sequence[Opened]], Awaitable[None]] = _nobody
-        self.on_closed: Callable[[Sequence[Closed]], Awaitable[None]] = _nobody
+        self.on_opened: list[Callable[[Sequence[Opened]], None]] = []
+        self.on_closed: list[Callable[[Sequence[Closed]], None]] = []
         self._db = db
         self._counters = counters
         self._news = _News()
@@ -192,8 +188,8 @@ class Breaker:
         if news.healed:
             closed = await self._write(lambda conn: gates.close_circuits(conn, news.healed))
             metrics.CIRCUITS_CLOSED.inc(len(closed))
-            if closed:
-                await self.on_closed(closed)
+            for tell in self.on_closed:
+                tell(closed)
         if news.failed:
             await self._write(lambda conn: gates.reopen_circuits(conn, news.failed))
         if news.throttled:
@@ -202,8 +198,8 @@ class Breaker:
     async def _open(self, broken: Sequence[Epoch]) -> None:
         opened = await self._write(lambda conn: gates.open_circuits(conn, broken))
         metrics.CIRCUITS_OPENED.inc(len(opened))
-        if opened:
-            await self.on_opened(opened)
+        for tell in self.on_opened:
+            tell(opened)
 
     async def _count(self, news: _News) -> dict[Epoch, int]:
         try:

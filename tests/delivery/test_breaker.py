@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -69,14 +69,8 @@ class Machine:
         self.world, self.breaker = world, breaker
         self.opened: list[Opened] = []
         self.closed: list[Closed] = []
-        breaker.on_opened = self._open
-        breaker.on_closed = self._close
-
-    async def _open(self, opened: Sequence[Opened]) -> None:
-        self.opened += opened
-
-    async def _close(self, closed: Sequence[Closed]) -> None:
-        self.closed += closed
+        breaker.on_opened.append(self.opened.extend)
+        breaker.on_closed.append(self.closed.extend)
 
     async def hear(
         self,
