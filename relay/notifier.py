@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
 from relay.chores import Chore
-from relay.db import Conn, Database
+from relay.db import LOST, Conn, Database
 from relay.delivery import deaths, notices
 from relay.delivery.deaths import Death
-from relay.delivery.gates import Closed, Opened
 from relay.delivery.notices import Notice
 from relay.ids import PostgresTime, Uuid7
 from relay.insight import failing
 from relay.queue import UNREACHABLE, Queue
 
+_LOG = logging.getLogger(__name__)
 _FORGOTTEN_S = 10.0
 _CHUNK = 1_000
 _CHUNKS_A_TURN = 5
@@ -30,6 +32,7 @@ class Notifier:
         self._queue = queue
         self._ids = ids
         self._time = time
+        self._telling: set[asyncio.Task[None]] = set()
 
     def chores(self) -> list[Chore]:
         """What the clock is to do for it."""
@@ -46,20 +49,19 @@ class Notifier:
             shards = await self._see_to(conn, await deaths.take(conn, ids))
         await self._ring(shards)
 
-    async def tell_of_opened(self, opened: Sequence[Opened]) -> None:
-        """Tell of circuits that have opened."""
-        await self._tell(
-            [notices.circuit_opened(one.tenant_id, one.endpoint_id, next_probe_at=one.next_probe_at) for one in opened]
-        )
-
-    async def tell_of_closed(self, closed: Sequence[Closed]) -> None:
-        """Tell of circuits that have closed."""
-        await self._tell([notices.circuit_closed(one.tenant_id, one.endpoint_id) for one in closed])
+    def tell_soon(self, told: Sequence[Notice]) -> None:
+        """Tell in a task of its own; without Postgres nobody is told."""
+        task = asyncio.get_running_loop().create_task(self._tell(told))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _tell(self, told: Sequence[Notice]) -> None:
-        async with self._db.transaction() as conn:
-            shards = await notices.tell(conn, told, ids=self._ids)
-        await self._ring(shards)
+        try:
+            async with self._db.transaction() as conn:
+                shards = await notices.tell(conn, told, ids=self._ids)
+            await self._ring(shards)
+        except LOST as cause:
+            _LOG.warning("%d notices are not sent: %s", len(told), cause)
 
     async def _tell_of_forgotten(self) -> None:
         """Deaths of which no message came: it was lost, or none is sent of those that many rows die at once."""

@@ -11,9 +11,10 @@ from dramatiq.middleware import SkipMessage
 
 from actors.process import Process, on_loop
 from relay.db import LOST
+from relay.delivery import notices
 from relay.delivery.breaker import Breaker
 from relay.delivery.counters import Counters
-from relay.delivery.gates import Opened
+from relay.delivery.gates import Closed, Opened
 from relay.delivery.live import Dispatched
 from relay.errors import RelayError
 
@@ -38,16 +39,23 @@ class CircuitBreaker(Middleware):
     async def _connect(self) -> None:
         relay = self._process.relay
         self._breaker = Breaker(relay.db, Counters(relay.settings.state_url))
-        self._breaker.on_opened = self._opened
-        self._breaker.on_closed = relay.notifier.tell_of_closed
+        self._breaker.on_opened.append(self._opened)
+        self._breaker.on_closed.append(self._closed)
         relay.recorder.on_recorded = self._breaker.hear
         relay.taker.may_probe = self._breaker.may_probe
         relay.recorder.on_end = self._breaker.close
 
-    async def _opened(self, opened: Sequence[Opened]) -> None:
+    def _opened(self, opened: Sequence[Opened]) -> None:
         for one in opened:
             self._process.relay.sender.slow_down(one.endpoint_id)
-        await self._process.relay.notifier.tell_of_opened(opened)
+        self._process.relay.notifier.tell_soon(
+            [notices.circuit_opened(one.tenant_id, one.endpoint_id, next_probe_at=one.next_probe_at) for one in opened]
+        )
+
+    def _closed(self, closed: Sequence[Closed]) -> None:
+        self._process.relay.notifier.tell_soon(
+            [notices.circuit_closed(one.tenant_id, one.endpoint_id) for one in closed]
+        )
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Put back into their lanes those of a message's deliveries that a gate holds; skip it when none is left.

@@ -11,11 +11,12 @@ from relay.db import Conn
 from relay.settings import Settings
 from tests.delivery.crew import fan_out
 from tests.running import CHECKOUT, Running, environment, until_so
+from tests.scale import sized, tell
 from tests.shop import Shop
 from tests.sink import Answer, Arrival, Sink
 
 #: In the suite the delivery has killed three workers before; each more takes its silence of 10 s.
-KILLED_BEFORE = 3
+KILLED_BEFORE = sized(0, 3)
 
 
 @asynccontextmanager
@@ -59,10 +60,10 @@ async def test_a_deadly_answer_ends_as_worker_lost_and_its_neighbours_arrive(
                 rows = await conn.execute("SELECT count(*) FROM history")
                 return (await rows.fetchall())[0][0] == 101
 
-            await until_so(over, 120)
+            await until_so(over, 200)
             ends = await conn.execute(
                 "SELECT state, reason, count(*), max(attempts) FROM history GROUP BY 1, 2 ORDER BY 1"
             )
             assert await ends.fetchall() == [("dead", "worker_lost", 1, 0), ("delivered", "ok", 100, 1)]
             assert set(sink.events("/neighbour")) == set(sent)
-            print(f"{deaths} workers died")
+            tell(f"{deaths} workers died, {len(sent)} neighbours arrived")

@@ -8,13 +8,17 @@ from collections import defaultdict
 from itertools import pairwise
 
 from relay.db import Conn
+from relay.recovery.retry import retry
 from tests.faults.conftest import StartWorker
 from tests.running import until, until_true
+from tests.scale import sized, tell
 from tests.shop import Shop, accepted
 from tests.sink import Answer, Arrival, Sink
 
 DONE = "SELECT NOT EXISTS (SELECT 1 FROM live) AND NOT EXISTS (SELECT 1 FROM outbox)"
 LANES = 20
+KEYED = {"fifo": True, "fifo_partition_key": "$.key"}
+PATIENT = {"retry_schedule": [50, 50, 100], "max_retries": 100, "circuit_threshold": 1000}
 
 
 async def send(shop: Shop, *, each: int) -> None:
@@ -22,12 +26,6 @@ async def send(shop: Shop, *, each: int) -> None:
     for n in range(each):
         events = [shop.event(json.dumps({"key": f"lane {lane}", "n": n}).encode()) for lane in range(LANES)]
         accepted(await shop.accept(*events))
-
-
-async def fifo_endpoint(shop: Shop, conn: Conn, url: str, **fields: object) -> None:
-    id = await shop.endpoint(url, **fields)
-    await conn.execute("UPDATE endpoints SET fifo = true, fifo_partition_key = '$.key' WHERE id = %s", (id,))
-    await conn.execute("UPDATE tenants SET config_version = config_version + 1")
 
 
 def by_lane(sink: Sink) -> dict[str, list[tuple[int, Arrival]]]:
@@ -51,24 +49,23 @@ def breaks(sink: Sink) -> list[str]:
 async def test_lanes_keep_their_order_through_failures_and_kills(
     shop: Shop, conn: Conn, start_worker: StartWorker
 ) -> None:
-    each = 40
+    each = sized(500, 25)
     chance = random.Random(1)
 
     def answer(_: Arrival) -> Answer:
         return Answer(status=500 if chance.random() < 0.2 else 200)
 
     with Sink(answer) as sink:
-        await fifo_endpoint(
-            shop, conn, sink.url(), retry_schedule=[50, 50, 100], max_retries=100, circuit_threshold=1000
-        )
+        await shop.endpoint(sink.url(), **KEYED, **PATIENT)
         await send(shop, each=each)
         workers = [start_worker(), start_worker()]
-        for victim in (0, 1):
+        for kill in range(sized(10, 2)):
             seen = len(sink.arrivals)
-            await until(lambda seen=seen: len(sink.arrivals) > seen + 100, 30, what="arrivals")
-            workers[victim].kill()
-            workers[victim].start()
-        await until_true(conn, DONE, 90)
+            await until(lambda seen=seen: len(sink.arrivals) > seen + each * 4, 40, what="arrivals")
+            workers[kill % 2].kill()
+            workers[kill % 2].start()
+        await until_true(conn, DONE, 90 + each)
+    tell(f"{LANES} lanes of {each}, {len(sink.arrivals)} requests, breaks of order: {len(breaks(sink))}")
     assert breaks(sink) == []
     lanes = by_lane(sink)
     assert len(lanes) == LANES
@@ -78,14 +75,37 @@ async def test_lanes_keep_their_order_through_failures_and_kills(
 
 
 async def test_a_lane_goes_on_as_fast_as_its_answers_come(shop: Shop, conn: Conn, start_worker: StartWorker) -> None:
-    rtt_s, each = 0.02, 100
+    rtt_s, each = 0.02, sized(500, 60)
     with Sink(lambda _: Answer(delay_s=rtt_s)) as sink:
-        await fifo_endpoint(shop, conn, sink.url())
+        await shop.endpoint(sink.url(), **KEYED)
         await send(shop, each=each)
         start_worker()
         start_worker()
         await until_true(conn, DONE, 60)
     assert breaks(sink) == []
     rates = [(len(a) - 1) / (a[-1][1].at - a[0][1].at) * rtt_s for a in by_lane(sink).values()]
-    print(f"share of 1/RTT: {min(rates):.2f} to {max(rates):.2f}")
+    tell(f"{LANES} lanes, RTT 20 ms: {min(rates):.2f} to {max(rates):.2f} of 1/RTT")
     assert min(rates) > 0.7 / 5
+
+
+async def test_a_dead_head_blocks_its_lane_until_it_is_repeated_in_its_place(
+    shop: Shop, conn: Conn, start_worker: StartWorker
+) -> None:
+    ill = True
+    with Sink(lambda _: Answer(status=500 if ill else 200)) as sink:
+        await shop.endpoint(sink.url(), fifo=True, fifo_on_dead="block", max_retries=0, circuit_threshold=1000)
+        await shop.send(3)
+        start_worker()
+        await until_true(conn, "SELECT count(*) = 1 FROM lanes WHERE blocked_by IS NOT NULL", 20)
+        await until_true(conn, "SELECT count(*) = 2 AND count(owner) = 0 FROM live", 10)
+        assert len(sink.arrivals) == 1
+        ill = False
+        rows = await conn.execute("SELECT id FROM history WHERE state = 'dead'")
+        ((dead,),) = await rows.fetchall()
+        async with shop.web.db.transaction() as own:
+            await retry(own, shop.tenant_id, dead, ids=shop.web.ids)
+        await until(lambda: len(sink.arrivals) == 4, 20, what="the whole lane")
+        await until_true(conn, DONE, 10)
+    assert [json.loads(one.body)["n"] for one in sink.arrivals] == [0, 0, 1, 2]
+    assert [one.headers["x-relay-sequence"] for one in sink.arrivals] == ["1", "1", "2", "3"]
+    assert sink.arrivals[1].headers["relay-replay-of"] == str(dead)

@@ -74,3 +74,26 @@ async def test_the_work_of_a_frozen_worker_goes_to_others_and_it_begins_again(
         await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live)", 20)
         rows = await conn.execute("SELECT count(*) FROM history WHERE state <> 'delivered'")
         assert await rows.fetchall() == [(0,)]
+
+
+async def test_a_rolling_restart_under_load_loses_nothing_and_repeats_nothing(
+    shop: Shop, start_worker: StartWorker, conn: Conn
+) -> None:
+    """Requests of 0.2 s outlive no grace, so nothing may come twice."""
+    with Sink(lambda _: Answer(delay_s=0.2)) as sink:
+        for n in range(5):
+            await shop.endpoint(sink.url(f"/{n}"))
+        workers = [start_worker(), start_worker()]
+        await until_true(conn, "SELECT count(*) = 2 FROM workers", 20)
+        sent = await send_until_both_are_busy(shop, conn)
+        for worker in workers:
+            stopping = asyncio.get_running_loop().run_in_executor(None, worker.stop)
+            while not stopping.done():
+                sent += await shop.send(5)
+                await asyncio.sleep(0.05)
+            assert await stopping == 0
+            worker.start()
+            await until_true(conn, "SELECT count(*) = 2 FROM workers", 20)
+        await until(lambda: all(set(sink.events(f"/{n}")) == set(sent) for n in range(5)), 40, what="every arrival")
+        await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live)", 20)
+    assert [count for count in sink.events().values() if count != 5] == []

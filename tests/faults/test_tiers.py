@@ -9,10 +9,12 @@ from collections import Counter
 from tests.delivery.crew import fan_out
 from tests.faults.conftest import StartWorker
 from tests.running import until
+from tests.scale import sized, tell
 from tests.shop import Shop, accepted
 from tests.sink import Answer, Sink
 
 HIGH, LOW = 1, 10
+BACKLOG = sized(50_000, 2_500)
 
 
 async def send(shop: Shop, count: int, *, priority: int) -> list[str]:
@@ -24,7 +26,7 @@ async def test_an_urgent_event_overtakes_a_backlog_of_its_endpoint(shop: Shop, s
     """The bar is a second behind 50 000; here it is five behind a backlog that takes longer than that."""
     with Sink(lambda _: Answer(delay_s=0.05)) as sink:
         await shop.endpoint(sink.url(), max_concurrency=10)
-        await shop.send(2500)
+        await shop.send(BACKLOG, at_once=500)
         await fan_out(shop, window=0)
         start_worker()
         start_worker()
@@ -36,8 +38,8 @@ async def test_an_urgent_event_overtakes_a_backlog_of_its_endpoint(shop: Shop, s
             await until(lambda id=id: id in sink.events(), 5, what="the urgent one")
             waits.append(time.monotonic() - sent_at)
             await asyncio.sleep(0)
-        assert len(sink.arrivals) < 2500, "there was no backlog any more"
-        print(f"urgent ones waited {max(waits):.3f} s at most")
+        assert len(sink.arrivals) < BACKLOG, "there was no backlog any more"
+        tell(f"urgent ones waited {max(waits):.3f} s at most")
 
 
 async def test_the_least_urgent_has_its_share_while_the_urgent_is_saturated(
@@ -52,5 +54,5 @@ async def test_the_least_urgent_has_its_share_while_the_urgent_is_saturated(
         start_worker()
         await until(lambda: len(sink.arrivals) >= 400, 30, what="arrivals")
         of = Counter(b'"priority":10' in arrival.body for arrival in sink.arrivals[100:400])
-    print(f"share of the low tier: {of[True] / 300:.2f}")
+    tell(f"share of the low tier: {of[True] / 300:.2f}")
     assert 0.1 <= of[True] / 300 <= 0.5
