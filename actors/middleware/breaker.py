@@ -46,8 +46,6 @@ class CircuitBreaker(Middleware):
         relay.recorder.on_end = self._breaker.close
 
     def _opened(self, opened: Sequence[Opened]) -> None:
-        for one in opened:
-            self._process.relay.sender.slow_down(one.endpoint_id)
         self._process.relay.notifier.tell_soon(
             [notices.circuit_opened(one.tenant_id, one.endpoint_id, next_probe_at=one.next_probe_at) for one in opened]
         )

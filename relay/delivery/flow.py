@@ -36,12 +36,19 @@ class Flow:
         self.seekers: deque[asyncio.Future[None]] = deque()
         self._waiting: tuple[deque[Shipment], ...] = tuple(deque() for _ in TIERS)
         self._shares = Shares()
+        self._epoch: int | None = None
         self.update(destination)
 
     def update(self, destination: Destination) -> None:
         """Take over the endpoint's policy as it is now."""
         self.pace.limit(destination.max_concurrency)
         self.metered = destination.rate_limit_per_sec > 0
+
+    def enter(self, epoch: int) -> None:
+        """Begin with a small width in another epoch of the endpoint's gate: what a circuit held comes back paced."""
+        if self._epoch not in (None, epoch):
+            self.pace.reset()
+        self._epoch = epoch
 
     @property
     def idle(self) -> bool:

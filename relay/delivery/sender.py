@@ -76,6 +76,7 @@ class Sender:
         flows: dict[UUID, Flow] = {}
         for shipment in shipments:
             flow = self._flow(shipment.destination)
+            flow.enter(shipment.delivery.epoch)
             if flow.room(shipment.delivery.tier) > 0 and not self._quiet.locked():
                 flow.push(shipment)
                 flows[shipment.destination.id] = flow
@@ -115,6 +116,7 @@ class Sender:
     def send_seated(self, shipment: Shipment) -> None:
         """Send a shipment now, for which a seat was taken; nothing lies between this call and its request."""
         flow = self._flow(shipment.destination)
+        flow.enter(shipment.delivery.epoch)
         if not self._stopped and self._may_send(shipment.generation):
             self._post(shipment, flow)
         else:
@@ -153,11 +155,6 @@ class Sender:
             self.sit_down(shipment.destination)
             self.send_seated(replace(shipment, done=done))
             await answered.wait()
-
-    def slow_down(self, endpoint_id: UUID) -> None:
-        """Begin anew with a small width: its circuit has opened, and what is held is to come back paced."""
-        if flow := self._flows.get(endpoint_id):
-            flow.pace.reset()
 
     def stop(self) -> None:
         """Begin nothing more, and put back what was not begun."""
