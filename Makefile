@@ -18,7 +18,7 @@ check: setup-dev  ## what CI runs: lint, format, types, every test
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -q -n 3
 
-bench: setup-dev  ## measure (ARGS="single fanout10 latency-idle")
+bench: setup-dev  ## measure (ARGS="single fanout10 latency-idle", or "core")
 	@$(BIN)/python -m bench $(ARGS)
 
 demo: setup  ## fill a running system with four endpoints and some traffic

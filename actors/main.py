@@ -8,6 +8,7 @@ from uuid import UUID
 
 import dramatiq
 
+from actors.middleware.breaker import CircuitBreaker
 from actors.middleware.retry import SafeRetries
 from actors.process import Loop, Process
 from relay.broker import worker_broker
@@ -26,7 +27,8 @@ process = Process(_settings, pages_listener=os.environ.get(PAGES_LISTENER))
 broker = worker_broker(
     _settings.redis_url,
     pool_size=_settings.redis_pool_size,
-    middleware=[SafeRetries(), Loop(), process],
+    # The circuit breaker last: what it skips, nothing behind it may have begun.
+    middleware=[SafeRetries(), Loop(), process, CircuitBreaker(process)],
 )
 dramatiq.set_broker(broker)
 
@@ -68,5 +70,11 @@ async def lane(endpoint: str, key: str, fence: int) -> None:
 
 @dramatiq.actor(queue_name=QUEUES["dead_letter"])
 async def dead_letter(ids: list[str]) -> None:
-    """Tell of deliveries that died."""
-    process.relay.tell_of_dead([UUID(id) for id in ids])
+    """See to what follows from these deaths."""
+    await process.relay.notifier.tell_of_dead([UUID(id) for id in ids])
+
+
+@dramatiq.actor(queue_name=QUEUES["housekeeping"])
+async def housekeeping(job: str) -> None:
+    """Go on with this job, unless somebody else is at it."""
+    process.relay.jobs.start(UUID(job))

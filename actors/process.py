@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 from dramatiq import Broker, Middleware
@@ -25,6 +25,7 @@ from relay.runtime import Worker
 from relay.settings import Settings
 
 _LOOK_S = 1.0
+T = TypeVar("T")
 
 
 class Loop(AsyncIO):
@@ -66,7 +67,7 @@ class Process(Middleware):
         """Build and start."""
         assert isinstance(broker, RelayBroker)
         loop = _thread().loop
-        _run(self._start())
+        on_loop(self._start())
         clock = self.relay.clock
         broker.on_clock = partial(loop.call_soon_threadsafe, clock.wake)
 
@@ -79,11 +80,11 @@ class Process(Middleware):
 
     def before_worker_shutdown(self, broker: Broker, worker: DramatiqWorker) -> None:
         """Send nothing new."""
-        _run(self.relay.begin_stop())
+        on_loop(self.relay.begin_stop())
 
     def after_worker_shutdown(self, broker: Broker, worker: DramatiqWorker) -> None:
         """Finish, record, give back."""
-        _run(self._stop())
+        on_loop(self._stop())
 
     async def _stop(self) -> None:
         if self._pages is not None:
@@ -104,5 +105,6 @@ def _thread() -> EventLoopThread:
     return thread
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run_coroutine_threadsafe(work, _thread().loop).result()
+def on_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run this on Relay's event loop and wait for what it returns, from any other thread."""
+    return asyncio.run_coroutine_threadsafe(work, _thread().loop).result()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from relay.catalog import endpoints
+from relay.catalog import adhoc
 from relay.errors import Invalid, RelayError
 from relay.intake.accept import Accepted, NewEvent
 from relay.intake.specs import CreateEventSpec, SendEventSpec
@@ -93,7 +93,7 @@ class Sending:
             self._destinations.move_to_end((tenant_id, url))
             return known
         async with self._web.db.transaction() as conn:
-            id = await endpoints.adhoc(conn, tenant_id, url, id=self._web.ids(), guard=self._web.guard)
+            id = await adhoc.ensure(conn, tenant_id, url, id=self._web.ids(), guard=self._web.guard)
         self._destinations[tenant_id, url] = id
         if len(self._destinations) > _MAX_DESTINATIONS:
             self._destinations.popitem(last=False)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, report
-from bench.load import QUICK, Bench, Sizes
+from bench.load import QUICK, Bench, Measured, Sizes
 from bench.programs import CHECKOUT, ProgramFailed, receiving
-from bench.scenarios import SCENARIOS, Measured, endpoints
+from bench.scenarios import DEFAULT, GROUPS, SCENARIOS, chosen, endpoints
 from bench.self_test import self_test
 from bench.system import System, started
 from relay.errors import RelayError
@@ -42,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "scenarios", nargs="*", metavar="SCENARIO", help=f"some of {', '.join(SCENARIOS)} (default all)"
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help=f"some of {', '.join((*SCENARIOS, *GROUPS))} (default {' '.join(DEFAULT)})",
     )
     parser.add_argument("--seconds", type=float, metavar="N", help="how long each load lasts (default 5)")
     parser.add_argument("--clients", type=int, metavar="N", help="connections of the generator (default 32)")
@@ -63,9 +66,7 @@ def _self_test() -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    names: list[str] = options.scenarios or list(SCENARIOS)
-    if unknown := [name for name in names if name not in SCENARIOS]:
-        raise ProgramFailed(f"There is no scenario {unknown[0]}; there are {', '.join(SCENARIOS)}.")
+    names = chosen(options.scenarios)
     system = contextlib.nullcontext(System(options.url, options.key)) if options.url else started()
     with receiving() as receiver, system as running:
         bench = Bench(running, receiver, _sizes(options))

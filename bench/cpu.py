@@ -45,6 +45,12 @@ def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, 
     return {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
 
 
+def by_group(figure: str, cpu_s: Mapping[str, float], *, unit: float) -> dict[str, float]:
+    """One figure per process group, and one for all where no group of the system is missing."""
+    total = {"total": sum(cpu_s.values())} if cpu_s.keys() >= SERVING else {}
+    return {f"{figure}.{name}": seconds / unit for name, seconds in (dict(cpu_s) | total).items()}
+
+
 def _group(process: psutil.Process) -> str:
     """The group's name, told by what stands in its command line."""
     words = {Path(word).name for word in " ".join(process.cmdline()).split()}  # Valkey's title is a single word

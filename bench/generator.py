@@ -198,8 +198,11 @@ def main() -> None:
     spent_s = (process_time_ns() - began_ns) / 1e9
     sent = load.sent
     head = {"cpu_s": spent_s, "statuses": load.statuses}
-    sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
-    sys.stdout.buffer.write(pack(sent.n, sent.sent_ns, sent.answered_ns, sent.accepted))
+    with open(
+        sys.stdout.fileno(), "wb", closefd=False
+    ) as output:  # under PYTHONUNBUFFERED stdout may write a part only
+        output.write(json.dumps(head).encode() + b"\n")
+        output.write(pack(sent.n, sent.sent_ns, sent.answered_ns, sent.accepted))
 
 
 if __name__ == "__main__":

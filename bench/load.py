@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench import cpu
@@ -32,6 +33,11 @@ class Sizes:
     idle_events: int = 60
     idle_gap_s: tuple[float, float] = (2.0, 4.0)
     idle_s: float = 20.0
+    #: Of the scenarios of the delivery core: how long healthy traffic lasts, and how much waits.
+    beside_s: float = 15.0
+    backlog: int = 50_000
+    lane_events: int = 500
+    rate_limited: int = 2_000
 
     @property
     def subscribed(self) -> int:
@@ -39,17 +45,34 @@ class Sizes:
         return self.types * self.endpoints_per_type
 
 
-QUICK = Sizes(seconds=2.0, warm_up_s=0.5, types=10, idle_events=10, idle_gap_s=(0.5, 1.0))
+QUICK = Sizes(
+    seconds=2.0,
+    warm_up_s=0.5,
+    types=10,
+    idle_events=10,
+    idle_gap_s=(0.5, 1.0),
+    beside_s=4.0,
+    backlog=5_000,
+    lane_events=100,
+    rate_limited=1_000,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a run sends: events of these types, in turn by their number, to the endpoints that `endpoints_of` names."""
+    """What a run sends: events of these types and priorities, in turn by their number, to the endpoints of `endpoints_of`."""
 
     types: Sequence[str]
     fan_out: int
     endpoints_of: EndpointsOf
     batch: int = 1
+    priorities: Sequence[int] = (5,)
+
+    def heads(self) -> list[str]:
+        """How the events begin: the number follows."""
+        turns = range(math.lcm(len(self.types), len(self.priorities)))
+        kinds = [(self.types[n % len(self.types)], self.priorities[n % len(self.priorities)]) for n in turns]
+        return [f'{{"eventType":"{name}","priority":{priority},"payload":{{"n":' for name, priority in kinds]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +86,28 @@ class Run:
     receiver_cpu_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """How long it took until what was on its way had arrived, and the seconds of CPU by process group meanwhile."""
+
+    seconds: float
+    cpu_s: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One block of the report: a run (None: there was no traffic), figures of its own, and the limits of all figures."""
+
+    name: str
+    run: Run | None
+    at_most: Sequence[tuple[str, float]] = ()
+    at_least: Sequence[tuple[str, float]] = ()
+    #: What the scenario worked out by itself.
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    idle_s: float = 0.0
+    idle_cpu_s: dict[str, float] = field(default_factory=dict[str, float])
+
+
 @dataclass(slots=True)
 class Bench:
     """The system, the receiver, and the numbers that runs have in common."""
@@ -74,6 +119,7 @@ class Bench:
     runs: list[Run] = field(default_factory=list[Run])
     _next_n: int = 0
     _expected: int = 0
+    _endpoints: int = 0
 
     def warmed_run(self, traffic: Traffic) -> Run:
         """Warm up, then send in a closed loop for the time of the sizes."""
@@ -86,32 +132,75 @@ class Bench:
         *,
         seconds: float | None = None,
         count: int | None = None,
+        clients: int | None = None,
         gap_s: tuple[float, float] | None = None,
     ) -> Run:
         """Send, and wait until all that was accepted has arrived or nothing has come for a minute.
 
-        With a gap one connection sends, otherwise as many as the sizes say.
+        Without `clients` as many connections send as the sizes say, or one with a gap.
         """
-        plan = replace(self._plan(traffic), seconds=seconds, count=count, gap_s=gap_s)
         receiver_cpu_s, cpu_s = self.receiver.cpu_s(), self.system.cpu_used()
-        made = generated(plan if gap_s is None else replace(plan, clients=1))
-        self._next_n = max(made.sent.n, default=self._next_n) + 1
-        self._expected += sum(made.sent.accepted) * traffic.fan_out
+        made = self._send(traffic, seconds=seconds, count=count, clients=clients, gap_s=gap_s)
         self._wait_for_arrivals()
-        run = Run(
-            traffic=traffic,
-            made=made,
-            cpu_s=cpu.spent(cpu_s, self.system.cpu_used()),
-            receiver_cpu_s=self.receiver.cpu_s() - receiver_cpu_s,
-        )
-        self.runs.append(run)
+        time.sleep(_SETTLE_S)
+        cpu_s = cpu.spent(cpu_s, self.system.cpu_used())
+        self.runs.append(run := Run(traffic, made, cpu_s, self.receiver.cpu_s() - receiver_cpu_s))
         return run
+
+    def send(
+        self,
+        traffic: Traffic,
+        *,
+        seconds: float | None = None,
+        count: int | None = None,
+        clients: int | None = None,
+        gap_s: tuple[float, float] | None = None,
+    ) -> Run:
+        """Send as `run` does, and neither wait for what was accepted nor measure what it cost."""
+        made = self._send(traffic, seconds=seconds, count=count, clients=clients, gap_s=gap_s)
+        self.runs.append(run := Run(traffic, made, {}, 0.0))
+        return run
+
+    def wait_for_fan_out(self) -> None:
+        """Wait until every event has its deliveries, so that what is sent next has only those before it."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self.system.is_fanned_out() and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+
+    def drain(self) -> Drained:
+        """Wait as `run` does for all that is on its way."""
+        cpu_s, began = self.system.cpu_used(), time.monotonic()
+        self._wait_for_arrivals()
+        drained = Drained(time.monotonic() - began, cpu.spent(cpu_s, self.system.cpu_used()))
+        time.sleep(_SETTLE_S)
+        return drained
+
+    def new_endpoints(self, count: int) -> range:
+        """Numbers for endpoints that one scenario makes for itself."""
+        first = self.sizes.subscribed + 1 + self._endpoints
+        self._endpoints += count
+        return range(first, first + count)
 
     def idle_cpu_s(self) -> dict[str, float]:
         """Seconds of CPU by group that the system uses in the sizes' idle time, with no traffic at all."""
         before = self.system.cpu_used()
         time.sleep(self.sizes.idle_s)
         return cpu.spent(before, self.system.cpu_used())
+
+    def _send(
+        self,
+        traffic: Traffic,
+        *,
+        seconds: float | None,
+        count: int | None,
+        clients: int | None,
+        gap_s: tuple[float, float] | None,
+    ) -> Generated:
+        clients = clients or (self.sizes.clients if gap_s is None else 1)
+        made = generated(replace(self._plan(traffic), seconds=seconds, count=count, clients=clients, gap_s=gap_s))
+        self._next_n = max(made.sent.n, default=self._next_n) + 1
+        self._expected += sum(made.sent.accepted) * traffic.fan_out
+        return made
 
     def _plan(self, traffic: Traffic) -> Plan:
         address = self.system.address
@@ -123,7 +212,7 @@ class Bench:
             path=f"{address.path.rstrip('/')}/api/v1/events{'/batch' if lists else ''}",
             headers={"X-API-Key": self.system.key},
             opening='{"events":[' if lists else "",
-            heads=[f'{{"eventType":"{name}","payload":{{"n":' for name in traffic.types],
+            heads=traffic.heads(),
             tail=f',"pad":"{padding}"}}}}',
             closing="]}" if lists else "",
             batch=traffic.batch,
@@ -138,4 +227,3 @@ class Bench:
             if now != came:
                 came, silent_since = now, time.monotonic()
             time.sleep(_LOOK_EVERY_S)
-        time.sleep(_SETTLE_S)

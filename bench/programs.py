@@ -37,6 +37,14 @@ class Receiver:
         """Where this endpoint's deliveries go."""
         return f"http://127.0.0.1:{self.port}/e/{endpoint}"
 
+    def url_aside(self, endpoint: int) -> str:
+        """Where what goes to this endpoint is answered and not recorded."""
+        return f"http://127.0.0.1:{self.port}/aside/{endpoint}"
+
+    def release(self, name: str) -> None:
+        """Answer what is held under this name, and hold nothing under it any more."""
+        self._page(f"release/{name}")
+
     def count(self) -> int:
         """How many requests have come in so far."""
         return int(self._page("count"))

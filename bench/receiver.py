@@ -1,6 +1,8 @@
-"""The receiver: a web server that answers 200 to everything and remembers what came, at a few µs a request.
+"""The receiver: a web server that remembers what came, and answers 200 or as the URL says, at a few µs a request.
 
-POST /e/NUMBER is an arrival at that endpoint; GET /count says how many there were, GET /records gives them all.
+POST /e/NUMBER is an arrival at that endpoint, unless its query asks for another status than 2xx; POST /aside/NUMBER is
+none. Queries: after_ms=N, never, status=N, retry_after_s=N, held=NAME (not before GET /release/NAME). GET /count says how
+many arrivals there were, GET /records gives them all.
 """
 
 from __future__ import annotations
@@ -9,18 +11,50 @@ import argparse
 import asyncio
 import re
 import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic_ns
 from typing import cast
+from urllib.parse import parse_qs, urlsplit
 
 import httptools
 import uvloop
 
 from bench.records import Arrivals, pack
 
-_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 _NUMBER = re.compile(rb'"n":\s*(\d+)')
-_ENDPOINT = re.compile(rb"/e/(\d+)$")
+_ENDPOINT = re.compile(r"/e/(\d+)$")
 _BACKLOG = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How requests to one URL are answered, and the endpoint they are arrivals at (None: they are none)."""
+
+    endpoint: int | None
+    answer: bytes
+    after_s: float = 0.0
+    never: bool = False
+    held: str = ""
+
+
+@lru_cache(maxsize=100_000)
+def script(url: bytes) -> Script:
+    """Read what the URL asks for."""
+    parts = urlsplit(url.decode())
+    asked = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    status, never = int(asked.get("status", 200)), "never" in asked
+    endpoint = _ENDPOINT.search(parts.path) if 200 <= status < 300 and not never else None
+    retry_after = f"Retry-After: {asked['retry_after_s']}\r\n" if "retry_after_s" in asked else ""
+    return Script(
+        endpoint=int(endpoint[1]) if endpoint else None,
+        answer=f"HTTP/1.1 {status} As told\r\n{retry_after}Content-Length: 0\r\n\r\n".encode(),
+        after_s=float(asked.get("after_ms", 0)) / 1000,
+        never=never,
+        held=asked.get("held", ""),
+    )
 
 
 class Ledger:
@@ -30,16 +64,18 @@ class Ledger:
         self.arrivals = Arrivals()
         self._swallow = swallow
         self._came = 0
+        self._released: set[str] = set()
+        self._held: defaultdict[str, list[Callable[[], object]]] = defaultdict(list)
 
-    def note(self, url: bytes, body: bytes) -> None:
+    def note(self, endpoint: int, body: bytes) -> None:
         """Remember one request that just came in."""
         at_ns = monotonic_ns()
         self._came += 1
         if self._swallow and self._came % self._swallow == 0:
             return
-        number, endpoint = _NUMBER.search(body), _ENDPOINT.search(url)
+        number = _NUMBER.search(body)
         self.arrivals.n.append(int(number[1]) if number else -1)
-        self.arrivals.endpoint.append(int(endpoint[1]) if endpoint else 0)
+        self.arrivals.endpoint.append(endpoint)
         self.arrivals.at_ns.append(at_ns)
 
     def page(self, url: bytes) -> bytes:
@@ -47,7 +83,21 @@ class Ledger:
         arrivals = self.arrivals
         if url == b"/records":
             return pack(arrivals.n, arrivals.endpoint, arrivals.at_ns)
+        if url.startswith(b"/release/"):
+            self._release(url.removeprefix(b"/release/").decode())
         return str(len(arrivals.n)).encode()
+
+    def hold(self, name: str, answer: Callable[[], object]) -> None:
+        """Answer once this name is released."""
+        if name in self._released:
+            answer()
+        else:
+            self._held[name].append(answer)
+
+    def _release(self, name: str) -> None:
+        self._released.add(name)
+        for answer in self._held.pop(name, []):
+            answer()
 
 
 class Connection(asyncio.Protocol):
@@ -83,8 +133,23 @@ class Connection(asyncio.Protocol):
             page = self._ledger.page(self._url)
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
             return
-        self._transport.write(_OK)
-        self._ledger.note(self._url, self._body)
+        told = script(self._url)
+        if told.endpoint is not None:
+            self._ledger.note(told.endpoint, self._body)
+        if told.held:
+            self._ledger.hold(told.held, lambda: self._answer(told))
+        else:
+            self._answer(told)
+
+    def _answer(self, told: Script) -> None:
+        if told.after_s:
+            asyncio.get_running_loop().call_later(told.after_s, self._write, told.answer)
+        elif not told.never:
+            self._write(told.answer)
+
+    def _write(self, answer: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(answer)
 
 
 async def serve(ledger: Ledger, *, host: str, port: int) -> None:

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.accounting import Account, account, percentile, strangers
-from bench.cpu import SERVING
-from bench.load import Bench, Run
-from bench.scenarios import Measured
+from bench.cpu import by_group
+from bench.load import Bench, Measured, Run
 
 _US = 1e6
+_CPU_TITLES = {
+    "cpu_us_per_delivery": "CPU µs per delivery",
+    "idle_cpu_percent": "idle CPU % of a core",
+    "cpu_percent": "CPU % of a core",
+}
+_CPU = tuple(f"{figure}." for figure in _CPU_TITLES)
 _PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
 
 
@@ -33,6 +38,8 @@ class Result:
     figures: Mapping[str, float]
     requests: Mapping[str, int]
     checks: Sequence[Check]
+    #: Figures without a budget that the scenario worked out by itself.
+    beside: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ def results(bench: Bench, measured: Sequence[Measured]) -> tuple[list[Result], T
         unconfirmed=sum(one.unconfirmed for one in every),
         strangers=strangers(arrivals, [run.made.sent for run in bench.runs]),
     )
-    return [_result(one, accounts[one.run]) for one in measured], totals
+    return [_result(one, accounts[one.run] if one.run else None) for one in measured], totals
 
 
 def page(found: Sequence[Result], totals: Totals, about: Mapping[str, Mapping[str, Any] | str]) -> str:
@@ -87,15 +94,19 @@ def page(found: Sequence[Result], totals: Totals, about: Mapping[str, Mapping[st
     return "\n".join(lines)
 
 
-def _result(measured: Measured, counted: Account) -> Result:
-    figures = _counts(counted) | _latencies(counted)
+def _result(measured: Measured, counted: Account | None) -> Result:
+    figures: dict[str, float] = {}
+    if counted is not None:
+        figures |= _counts(counted) | _latencies(counted)
     if measured.idle_s:
-        figures |= _by_group("idle_cpu_percent", measured.idle_cpu_s, unit=measured.idle_s / 100)
-    else:
+        figures |= by_group("idle_cpu_percent", measured.idle_cpu_s, unit=measured.idle_s / 100)
+    elif measured.run and counted:
         figures |= _costs(measured.run, counted)
+    figures |= measured.figures
     checks = [_at_most(figure, figures.get(figure), limit) for figure, limit in measured.at_most]
     checks += [_at_least(figure, figures.get(figure), limit) for figure, limit in measured.at_least]
-    return Result(measured.name, figures, measured.run.made.statuses, checks)
+    beside = [name for name in measured.figures if name not in {check.figure for check in checks}]
+    return Result(measured.name, figures, measured.run.made.statuses if measured.run else {}, checks, beside)
 
 
 def _counts(counted: Account) -> dict[str, float]:
@@ -125,17 +136,11 @@ def _latencies(counted: Account) -> dict[str, float]:
 
 def _costs(run: Run, counted: Account) -> dict[str, float]:
     per_event, per_delivery = max(counted.events, 1) / _US, max(counted.delivered, 1) / _US
-    return {
-        **_by_group("cpu_us_per_delivery", run.cpu_s, unit=per_delivery),
-        "generator_us_per_event": run.made.cpu_s / per_event,
-        "receiver_us_per_delivery": run.receiver_cpu_s / per_delivery,
-    }
-
-
-def _by_group(figure: str, cpu_s: Mapping[str, float], *, unit: float) -> dict[str, float]:
-    """One figure per process group, and one for all where no group of the system is missing."""
-    total = {"total": sum(cpu_s.values())} if cpu_s.keys() >= SERVING else {}
-    return {f"{figure}.{name}": seconds / unit for name, seconds in (dict(cpu_s) | total).items()}
+    costs = {**by_group("cpu_us_per_delivery", run.cpu_s, unit=per_delivery)}
+    costs["generator_us_per_event"] = run.made.cpu_s / per_event
+    if run.receiver_cpu_s:
+        costs["receiver_us_per_delivery"] = run.receiver_cpu_s / per_delivery
+    return costs
 
 
 def _at_most(figure: str, value: float | None, limit: float) -> Check:
@@ -147,6 +152,17 @@ def _at_least(figure: str, value: float | None, limit: float) -> Check:
 
 
 def _block(one: Result) -> list[str]:
+    figures = one.figures
+    lines = _traffic_lines(one) if "events" in figures else []
+    lines += _cpu_lines(figures)
+    lines += [f"{'':<13}{name} {_number(figures[name])}" for name in one.beside if not name.startswith(_CPU)]
+    lines += [
+        f"{check.verdict:<13}{check.figure} {_number(check.value)} (budget {check.limit:g})" for check in one.checks
+    ]
+    return lines
+
+
+def _traffic_lines(one: Result) -> list[str]:
     figures = one.figures
     statuses = ", ".join(f"{name} {count}" for name, count in one.requests.items())
     rates = f"{figures['events_accepted_per_s']:.0f}/s", f"{figures['deliveries_per_s']:.0f}/s"
@@ -160,16 +176,12 @@ def _block(one: Result) -> list[str]:
             f"{label} {figures[f'{figure}.{label}']:.1f}" for label, _ in _PERCENTILES if f"{figure}.p50" in figures
         ]
         lines.append(f"{name:<15}{'   '.join(told)} ms")
-    lines += _cpu_lines(figures)
-    lines += [
-        f"{check.verdict:<13}{check.figure} {_number(check.value)} (budget {check.limit:g})" for check in one.checks
-    ]
     return lines
 
 
 def _cpu_lines(figures: Mapping[str, float]) -> list[str]:
     lines: list[str] = []
-    for title, figure in (("CPU µs per delivery", "cpu_us_per_delivery"), ("idle CPU % of a core", "idle_cpu_percent")):
+    for figure, title in _CPU_TITLES.items():
         told = [
             f"{name.removeprefix(f'{figure}.')} {_number(value)}"
             for name, value in figures.items()
@@ -177,7 +189,7 @@ def _cpu_lines(figures: Mapping[str, float]) -> list[str]:
         ]
         if told:
             lines.append(f"{title}: {'   '.join(told)}")
-    if "generator_us_per_event" in figures:
+    if "receiver_us_per_delivery" in figures:
         lines.append(
             f"beside it: generator {figures['generator_us_per_event']:.1f} µs per event,"
             f" receiver {figures['receiver_us_per_delivery']:.1f} µs per delivery"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 
-from bench.load import Bench, Run, Sizes, Traffic
-from bench.programs import Receiver
+from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
+from bench.load import Bench, Measured, Sizes, Traffic
+from bench.programs import ProgramFailed, Receiver
 from relay.cli import own_endpoint
 from relay.cli.client import Client
 
@@ -18,18 +18,6 @@ _THREADS = 4
 _ONE_TYPE = "bench.single"
 _OWN_COST = (("generator_us_per_event", 30.0), ("receiver_us_per_delivery", 30.0))
 _PARTS = (("web", 250.0), ("worker", 250.0), ("postgres", 200.0), ("valkey", 40.0))
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One block of the report: a run, the limits of its figures, and what the system used while it had nothing to do."""
-
-    name: str
-    run: Run
-    at_most: Sequence[tuple[str, float]] = ()
-    at_least: Sequence[tuple[str, float]] = ()
-    idle_s: float = 0.0
-    idle_cpu_s: dict[str, float] = field(default_factory=dict[str, float])
 
 
 def single(bench: Bench) -> list[Measured]:
@@ -76,7 +64,24 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "single": single,
     "fanout10": fanout10,
     "latency-idle": latency_idle,
+    "blackhole": blackhole,
+    "fifo": fifo,
+    "ratelimit": ratelimit,
+    "priority": priority,
+    "backlog": backlog,
+    "tenants": tenants,
 }
+#: What runs when nothing is named, and names that stand for several.
+DEFAULT = ("single", "fanout10", "latency-idle")
+GROUPS: dict[str, Sequence[str]] = {"core": ("blackhole", "fifo", "ratelimit", "priority", "backlog", "tenants")}
+
+
+def chosen(given: Sequence[str]) -> list[str]:
+    """The scenarios that these names, groups among them, stand for; none given: the default."""
+    names = [name for one in given or DEFAULT for name in GROUPS.get(one, (one,))]
+    if unknown := [name for name in names if name not in SCENARIOS]:
+        raise ProgramFailed(f"There is no scenario {unknown[0]}; there are {', '.join((*SCENARIOS, *GROUPS))}.")
+    return names
 
 
 @contextlib.contextmanager

@@ -46,11 +46,12 @@ _TO_COME = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "SIGNING_K
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A running Relay; `pid` is that of its `relay up` where the benchmark started it."""
+    """A running Relay; `pid` is that of its `relay up`, and its database is known, where the benchmark started it."""
 
     url: str
     key: str
     pid: int | None = None
+    database_url: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -62,6 +63,13 @@ class System:
     def client(self) -> Client:
         """A client with the benchmark's key."""
         return Client(self.url, key=self.key)
+
+    def is_fanned_out(self) -> bool:
+        """Whether every event has its deliveries; of a system that somebody else started it is taken for granted."""
+        if self.database_url is None:
+            return True
+        with psycopg.connect(self.database_url) as conn:
+            return conn.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is None
 
     def cpu_used(self) -> dict[str, float]:
         """Seconds of CPU by process group; nothing is known of a system that somebody else started."""
@@ -80,12 +88,14 @@ def started() -> Iterator[System]:
         process = subprocess.Popen(command.argv, stdout=output, stderr=output, **spawn_options(command))
     try:
         _wait_until_ready(process, log)
+        urls = {**embedded_urls(folder), **environment}
         yield System(
             f"http://127.0.0.1:{environment['PORT']}",
             _make_key(environment),
             process.pid,
+            database_url=urls["DATABASE_URL"],
             settings=_settings(environment),
-            versions=_server_versions({**embedded_urls(folder), **environment}),
+            versions=_server_versions(urls),
         )
     except BaseException:
         _stop(process)

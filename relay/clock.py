@@ -29,6 +29,7 @@ RESEND_S = 3.5
 TENANTS_A_ROUND = 200
 #: Lanes handed out and not taken up, at most, by tier: together what keeps the workers busy.
 _LANES_OUT = {0: 240, 1: 120, 2: 40}
+_SCHEDULED_AT_ONCE = 1000
 _SHORTEST_S = 0.005
 _SETTLES_S = 10.0
 _COUNT_ANYWAY_S = 30.0
@@ -140,10 +141,13 @@ class Clock:
             await self._start_lanes()
 
     async def _start_scheduled(self) -> None:
-        async with self._db.connection() as conn:
-            shards = await outbox.take_in_scheduled(conn)
-        if shards:
-            await self._queue.ring(shards)
+        moved = _SCHEDULED_AT_ONCE
+        while moved == _SCHEDULED_AT_ONCE:
+            async with self._db.connection() as conn:
+                by_shard = await outbox.take_in_scheduled(conn, limit=_SCHEDULED_AT_ONCE)
+            if by_shard:
+                await self._queue.ring(list(by_shard))
+            moved = sum(by_shard.values())
 
     async def _ring(self) -> None:
         async with self._db.connection() as conn:

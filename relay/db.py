@@ -100,6 +100,18 @@ class Database:
             yield conn
             await conn.commit()
 
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[Conn]:
+        """Lend a connection inside such a transaction, whose statements do not wait for the answers of those before.
+
+        An error is raised where an answer is read, at the end at the latest.
+        """
+        async with self.connection() as conn, conn.pipeline():
+            await conn.execute("BEGIN")
+            await conn.execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
+            yield conn
+            await conn.commit()
+
 
 async def _refuse_asynchronous_default(conn: Conn) -> None:
     row = await (await conn.execute("SHOW synchronous_commit")).fetchone()

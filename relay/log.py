@@ -16,7 +16,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING
 _NOISY = {
     "dramatiq": logging.WARNING,
     "dramatiq.worker": logging.CRITICAL + 1,
-    "dramatiq.worker.WorkerThread": logging.WARNING,
+    "dramatiq.worker.WorkerThread": logging.ERROR,
     "actors.process": logging.WARNING,
     "psycopg.pool": logging.ERROR,
 }

@@ -29,7 +29,11 @@ ATTEMPT_SECONDS = Histogram(
 DELIVERIES = Counter("relay_outcomes", "Outcomes recorded, by the state they lead to; waiting is a retry.", ["state"])
 SLEEPING_LANES = Counter("relay_sleeping_lanes", "Lanes found asleep with work in them; must stay 0.")
 RESENT = Counter("relay_hints_resent", "Deliveries and lanes handed out again because nobody took them up.")
+CIRCUITS_OPENED = Counter("relay_circuits_opened", "Circuits opened after failures in a row; failed probes left out.")
+CIRCUITS_CLOSED = Counter("relay_circuits_closed", "Circuits closed by a probe that succeeded.")
+PARKED = Counter("relay_deliveries_parked", "Deliveries handed out and put back because a gate had closed.")
 GIVEN_BACK = Counter("relay_deliveries_given_back", "Deliveries of silent workers that went back to their lanes.")
+NOTICES = Counter("relay_notices", "Notices sent to clients, by kind.", ["kind"])
 # Of all processes the one whose clock leads has it; the others say 0.
 UNACCOUNTED = Gauge(
     "relay_unaccounted_events", "Records of the last hours that do not fit together.", multiprocess_mode="max"

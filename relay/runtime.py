@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from relay.db import LOST, Database, newest_migration, schema_version
 from relay.delivery import direct
 from relay.delivery.addresses import Guard
 from relay.delivery.beats import BEAT_S, Beats
+from relay.delivery.counters import Counters
 from relay.delivery.deliver import Deliverer
 from relay.delivery.destinations import Destinations
 from relay.delivery.fanout import FanOut
@@ -33,7 +34,9 @@ from relay.errors import RelayError
 from relay.ids import PostgresTime, Uuid7
 from relay.intake.collector import Collector
 from relay.intake.doorbell import Doorbell
+from relay.notifier import Notifier
 from relay.queue import UNREACHABLE, Hint, Queue
+from relay.recovery.job_runner import JobRunner
 from relay.settings import Settings
 from relay.upkeep import Upkeep
 
@@ -41,6 +44,7 @@ _HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
 _CANCEL_AGAIN_S = 1.0
 _REDIS_TIMEOUT_S = 2.0
+_HINT_S = 0.1
 #: What the sender may use of SHUTDOWN_GRACE_S; the rest is for recording, giving back, and Dramatiq's own end.
 _SHARE_OF_GRACE = 0.6
 _LOG = logging.getLogger(__name__)
@@ -70,6 +74,7 @@ class Web:
         self.vault = Vault(settings.signing_key)
         self.db = Database(settings)
         self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
+        self.counters = Counters(settings.state_url)
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
         self._tasks: list[asyncio.Task[None]] = []
@@ -85,6 +90,7 @@ class Web:
         await self.doorbell.close()
         await self.db.close()
         await self.queue.close()
+        await self.counters.close()
 
     async def health(self) -> dict[str, str]:
         """See `health`."""
@@ -94,9 +100,13 @@ class Web:
         """Send a test event to one endpoint and return the delivery's id. NotFound without such an endpoint."""
         async with self.db.transaction() as conn:
             dispatched = await direct.test(conn, tenant_id, endpoint_id, event_type=event_type, ids=self.ids)
-        with suppress(*UNREACHABLE):
-            await asyncio.wait_for(self.queue.enqueue(hints_for([dispatched])), 0.1)
+        await self.hint(self.queue.enqueue(hints_for([dispatched])))
         return dispatched.id
+
+    async def hint(self, command: Coroutine[Any, Any, None]) -> None:
+        """Send a hint after a commit; a request waits 0.1 s for Redis at most, and the clock looks anyway."""
+        with suppress(*UNREACHABLE):
+            await asyncio.wait_for(command, _HINT_S)
 
 
 class Worker:
@@ -117,14 +127,7 @@ class Worker:
         self.sender = Sender(
             self.transport, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
         )
-        self.deliverer = Deliverer(
-            self.db,
-            beats=self.beats,
-            holdings=self.holdings,
-            destinations=Destinations(Vault(settings.signing_key)),
-            sender=self.sender,
-            recorder=self.recorder,
-        )
+        self.deliverer = self._make_deliverer()
         self.taker = Taker(self.db, self.deliverer, beats=self.beats, holdings=self.holdings)
         self.holder = LaneHolder(
             self.db,
@@ -136,15 +139,28 @@ class Worker:
             on_waiting=self._wake_clock,
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
+        self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
+        self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = self._make_clock()
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
 
+    def _make_deliverer(self) -> Deliverer:
+        return Deliverer(
+            self.db,
+            beats=self.beats,
+            holdings=self.holdings,
+            destinations=Destinations(Vault(self.settings.signing_key)),
+            sender=self.sender,
+            recorder=self.recorder,
+        )
+
     def _make_clock(self) -> Clock:
         days = self.settings.retention_days
-        chores = Upkeep(self.db, retention_days=days).chores()
+        upkeep = Upkeep(self.db, retention_days=days)
+        chores = [*self.notifier.chores(), *self.jobs.chores(), *upkeep.chores()]
         return Clock(self.db, self.queue, retention_days=days, maintain=self._maintain_partitions, chores=chores)
 
     async def open(self) -> None:
@@ -181,11 +197,12 @@ class Worker:
         """Finish what is being sent, within the grace, record it, and give the rest back."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._stop_at):
+                await self.jobs.stop()
                 await self.holder.stop()
                 await self.sender.wait_until_idle()
         with suppress(TimeoutError, *LOST):
             async with asyncio.timeout(_HEALTH_S):
-                await self.recorder.flush()
+                await self.recorder.end()
                 await self._stop_beating()
                 await self.beats.end()
         await self._stop_beating()
@@ -197,11 +214,6 @@ class Worker:
     async def _stop_beating(self) -> None:
         """Before the number goes: a beat without it would take a new one."""
         await _cancel([self._beating] if self._beating else [])
-
-    def tell_of_dead(self, ids: Sequence[UUID]) -> None:
-        """Say in the log which deliveries died."""
-        for id in ids:
-            _LOG.warning("delivery %s is dead", id)
 
     def _distrust(self) -> None:
         self.beats.distrust()

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -62,6 +62,9 @@ class Settings(BaseModel):
 
     database_url: PostgresUrl = Field(description="Postgres 15 or later, as postgresql://user:password@host:port/name.")
     redis_url: RedisUrl = Field(description="The Redis or Valkey that carries the queues, as redis://host:port/0.")
+    redis_state_url: RedisUrl | Literal[""] = Field(
+        "", description="The Redis that counts for circuit breakers; empty: REDIS_URL with the next database number."
+    )
     signing_key: str = Field(
         min_length=32, description="At least 32 characters; derives the key that encrypts secrets."
     )
@@ -89,6 +92,11 @@ class Settings(BaseModel):
     max_payload_bytes: int = Field(1 << 20, ge=1, description="Largest payload of an event, in bytes.")
     max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest body of a request, in bytes.")
 
+    @property
+    def state_url(self) -> str:
+        """REDIS_STATE_URL, or the database after that of REDIS_URL."""
+        return self.redis_state_url or _next_database(self.redis_url)
+
 
 def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Build the settings from the environment (or a given mapping); raise `SettingsError` on the first wrong one."""
@@ -102,6 +110,22 @@ def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
         return Settings(**{**values, **overrides})
     except ValidationError as cause:
         raise SettingsError(_sentence(cause)) from cause
+
+
+def _next_database(redis_url: str) -> str:
+    """The same server, one database on; the number stands in the query, or else, but for sockets, in the path."""
+    url, _, query = redis_url.partition("?")
+    options = dict(parse_qsl(query))
+    if "db" in options or urlsplit(url).scheme == "unix":
+        options["db"] = str(_number(options.get("db", "")) + 1)
+    else:
+        parts = urlsplit(url)
+        url = f"{parts.scheme}://{parts.netloc}/{_number(parts.path.strip('/')) + 1}"
+    return f"{url}?{urlencode(options)}" if options else url
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def _value(source: Mapping[str, str], name: str) -> str | None:

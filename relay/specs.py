@@ -18,6 +18,7 @@ _SENTENCES = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
+    "bool_type": "must be true or false",
     "list_type": "must be a list",
     "dict_type": "must be an object",
     "too_long": "must hold at most {max_length} entries",

@@ -144,3 +144,28 @@ async def make_world(conn: Conn, name: str = "acme") -> World:
     world = World(conn, tenant.id, tenant.id)
     world.endpoint_id = await world.endpoint("*")
     return world
+
+
+async def insert_waiting(conn: Conn, tenant_id: UUID, endpoint_id: UUID, count: int, *, lane: str = "") -> list[UUID]:
+    """Insert that many due deliveries of one event into a lane, which is rung; return their ids in order (FIFO: of seq)."""
+    ids = [new_id() for _ in range(count)]
+    event = new_id()
+    await conn.execute(
+        """INSERT INTO events (id, tenant_id, type, payload, content_type, priority)
+           VALUES (%s, %s, 'order.created', '{}', 'application/json', 5)""",
+        (event, tenant_id),
+    )
+    await conn.execute(
+        """WITH l AS (
+               INSERT INTO lanes AS l (endpoint_id, key, tenant_id, tier, ready_at, next_seq)
+               VALUES (%(endpoint)s, %(lane)s, %(tenant)s, 1, now(), 1 + %(count)s)
+               ON CONFLICT (endpoint_id, key) DO UPDATE SET ready_at = least(l.ready_at, now()),
+                   next_seq = l.next_seq + %(count)s
+               RETURNING next_seq - %(count)s AS first)
+           INSERT INTO live (id, tenant_id, event_id, endpoint_id, tier, lane, seq, due_at)
+           SELECT u.id, %(tenant)s, %(event)s, %(endpoint)s, 1, %(lane)s,
+                  CASE WHEN starts_with(%(lane)s, 'fifo:') THEN l.first + u.n - 1 END, now()
+           FROM l, unnest(%(ids)s::uuid[]) WITH ORDINALITY AS u (id, n)""",
+        {"endpoint": endpoint_id, "tenant": tenant_id, "event": event, "lane": lane, "count": count, "ids": ids},
+    )
+    return ids

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import LiteralString
 
@@ -79,6 +79,14 @@ async def until(condition: Callable[[], bool], timeout_s: float = 30.0, *, what:
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not hold within {timeout_s} s"
         await asyncio.sleep(0.02)
+
+
+async def until_so(condition: Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> None:
+    """Wait until what the condition awaits is true; fail after the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        await asyncio.sleep(0.05)
 
 
 async def until_true(conn: Conn, query: LiteralString, timeout_s: float = 30.0) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from relay.catalog import endpoints
 from relay.catalog.endpoints import EndpointSpec
+from relay.delivery import pausing
 from relay.errors import RelayError
 from relay.ids import Uuid7
 from relay.intake.accept import Accepted, NewEvent
@@ -49,6 +50,21 @@ class Shop:
             events = [self.event(b'{"n":%d}' % n, type) for n in range(start, min(start + at_once, count))]
             ids += [str(receipt.id) for receipt in accepted(await self.accept(*events))]
         return ids
+
+    async def pause(self, endpoint_id: UUID) -> int:
+        """Pause an endpoint as a request does, in two transactions; return how many deliveries were taken back."""
+        async with self.web.db.transaction() as conn:
+            await pausing.pause(conn, self.tenant_id, endpoint_id)
+        async with self.web.db.transaction() as conn:
+            return await pausing.take_back(conn, endpoint_id)
+
+    async def resume(self, endpoint_id: UUID, *, rate_per_sec: int | None = None) -> None:
+        """Resume an endpoint as a request does, in two transactions, and wake the clock."""
+        async with self.web.db.transaction() as conn:
+            await pausing.resume(conn, self.tenant_id, endpoint_id, rate_per_sec=rate_per_sec)
+        async with self.web.db.transaction() as conn:
+            await pausing.ring_lanes(conn, endpoint_id)
+        await self.web.hint(self.web.queue.wake_clock())
 
 
 def accepted(receipts: list[Accepted | RelayError]) -> list[Accepted]:

@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("intake", "delivery"),
     ("recovery",),
     ("insight", "verify"),
-    ("workers", "clock", "upkeep", "feed", "runtime"),
+    ("workers", "clock", "upkeep", "feed", "notifier", "runtime"),
     ("processes", "up"),
     ("cli",),
 )

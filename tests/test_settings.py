@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.connection import parse_url
 
 from relay.settings import Settings, SettingsError, read_settings
 
@@ -40,6 +41,7 @@ def test_a_missing_one_is_named(name: str) -> None:
         ("SIGNING_KEY", "too short"),
         ("DATABASE_URL", "mysql://127.0.0.1/relay"),
         ("REDIS_URL", "127.0.0.1:6379"),
+        ("REDIS_STATE_URL", "memcached://127.0.0.1"),
         ("LOG_LEVEL", "loud"),
         ("ALLOWED_PRIVATE_NETWORKS", "10.0.0.0/33"),
         ("WEB_CONCURRENCY", "-1"),
@@ -61,6 +63,30 @@ def test_any_text_is_taken_or_refused_by_name(field: str, text: str) -> None:
     except SettingsError as error:
         refusal = str(error)
     assert refusal == "" or field.upper() in refusal
+
+
+@given(
+    st.sampled_from(
+        ["redis://h:6379", "redis://h/", "rediss://u:p%2F@h:1", "unix:///tmp/x.sock", "unix://u:p@/x.sock"]
+    ),
+    st.none() | st.integers(0, 20),
+    st.none() | st.integers(0, 20),
+    st.booleans(),
+)
+def test_counting_is_done_in_the_database_after_that_of_the_queues(
+    url: str, in_path: int | None, in_query: int | None, more: bool
+) -> None:
+    if in_path is not None and not url.startswith("unix"):
+        url = f"{url.rstrip('/')}/{in_path}"
+    options = [f"db={in_query}"] if in_query is not None else []
+    url += "?" * bool(options or more) + "&".join(options + ["client_name=a%20b"] * more)
+    expected = parse_url(url)
+    found = parse_url(read_settings({**LEAST, "REDIS_URL": url}).state_url)
+    assert found == {**expected, "db": expected.get("db", 0) + 1}
+
+
+def test_counting_may_be_done_on_a_server_of_its_own() -> None:
+    assert read_settings({**LEAST, "REDIS_STATE_URL": "redis://other/7"}).state_url == "redis://other/7"
 
 
 def test_a_value_may_stand_in_a_file(tmp_path: Path) -> None:

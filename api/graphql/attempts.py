@@ -7,6 +7,7 @@ from datetime import datetime
 import strawberry
 
 from api.graphql.scalars import Json
+from relay.catalog.endpoints import Endpoint
 from relay.delivery.attempts import Attempt
 from relay.delivery.outcomes import Reason
 
@@ -63,3 +64,8 @@ def attempt_node(attempt: Attempt) -> DeliveryAttempt:
 
 def _json(headers: dict[str, str] | None) -> Json | None:
     return None if headers is None else Json(headers)
+
+
+def attempts_at_most(own: int | None, endpoint: Endpoint | None) -> int:
+    """How many requests are made at most: the event's own number, or one more than the endpoint's retries."""
+    return own or (endpoint.max_retries + 1 if endpoint else 0)

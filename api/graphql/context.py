@@ -36,7 +36,7 @@ class Context:
     @cached_property
     def loaders(self) -> Loaders:
         """The request's loaders."""
-        return Loaders(self.db, self.tenant_id)
+        return Loaders(self.db, self.tenant_id, counters=self.web.counters)
 
 
 RelayInfo = Info[Context, None]

@@ -31,6 +31,8 @@ _MAX_NESTING = 100
 _LARGEST_PAGE = 100
 _LARGEST_BATCH = 1_000
 _USUAL_LIST = 10
+#: Types whose lists are as long as the batch that was asked for.
+_BATCHES = {"Mutation", "BatchRetryResult"}
 _META_FIELDS = {"__schema": SchemaMetaFieldDef, "__type": TypeMetaFieldDef}
 
 
@@ -110,7 +112,7 @@ def _length(node: FieldNode, field: GraphQLField, parent: GraphQLNamedType | Non
     type_ = field.type.of_type if is_non_null_type(field.type) else field.type
     if not is_list_type(type_) or (parent is not None and parent.name.endswith("Connection")):
         return 1
-    return _LARGEST_BATCH if parent is not None and parent.name == "Mutation" else _USUAL_LIST
+    return _LARGEST_BATCH if parent is not None and parent.name in _BATCHES else _USUAL_LIST
 
 
 def _page(node: FieldNode, field: GraphQLField) -> int:

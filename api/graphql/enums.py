@@ -7,19 +7,27 @@ from enum import Enum
 import strawberry
 
 from relay.catalog.endpoints import EndpointStatus
+from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery.deliveries import DeliveryStatus
+from relay.delivery.gates import CircuitStatus
 from relay.delivery.outcomes import Reason
 from relay.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from relay.insight.explain import FanoutReason
 from relay.intake.events import EventStatus
+from relay.recovery.jobs import JobKind, JobStatus
 from relay.tenancy.scopes import Scope
 
 _MEANINGS: dict[type[Enum], str | None] = {
+    CircuitStatus: None,
     DeliveryStatus: None,
     EndpointStatus: None,
     EventStatus: "Over the newest delivery per endpoint, the first that holds: DELIVERING, FAILED, QUEUED (open ones),"
     " DEAD, DELIVERED, CANCELLED; UNMATCHED: fanned out to nobody.",
     FanoutReason: None,
+    JobKind: None,
+    JobStatus: None,
+    FIFOHeadPolicy: "After the last attempt of a lane's head: PARK it (dead) and go on, or BLOCK the lane until it is retried,"
+    " cancelled or released.",
     Reason: "One word for column, log field, metric label and API (there in lower case).",
     Scope: None,
 }

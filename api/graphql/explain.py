@@ -7,18 +7,10 @@ from datetime import datetime
 import strawberry
 
 from api.graphql.context import RelayInfo
+from api.graphql.gates import Gate, gate_node
 from api.graphql.nodes import Delivery, Endpoint, delivery_node, find_endpoint
-from relay.delivery.outcomes import Reason
 from relay.insight import explain
 from relay.insight.explain import FanoutReason
-
-
-@strawberry.type(description="Why an endpoint gets nothing now, and until when (null: until somebody acts).")
-class Gate:
-    """What holds an endpoint back."""
-
-    reason: Reason
-    until: datetime | None
 
 
 @strawberry.type(description="One endpoint's side of a fan-out.")
@@ -55,7 +47,7 @@ def decision_node(decision: explain.FanoutDecision) -> FanoutDecision:
         endpoint_id=strawberry.ID(str(decision.endpoint_id)),
         matched=decision.matched,
         why=decision.why,
-        gate=Gate(reason=decision.gate.reason, until=decision.gate.until) if decision.gate else None,
+        gate=gate_node(decision.gate) if decision.gate else None,
         recorded=decision.recorded,
         decided_at=decision.decided_at,
         record=decision,

@@ -14,13 +14,16 @@ from strawberry.types import get_object_definition
 from strawberry.types.arguments import InputContext
 from strawberry.utils.str_converters import to_camel_case
 
-from api.graphql.ids import filter_id
+from api.graphql.ids import filter_id, get_id
 from api.graphql.scalars import Json
 from api.sending import Request
+from relay.catalog.endpoints import EndpointStatus
+from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
 from relay.intake import events
+from relay.recovery.replay_spec import ReplaySpec
 
 
 @strawberry.input
@@ -71,6 +74,11 @@ class CreateEndpointInput:
         description="Exact names, order.*, or * (which leaves out relay.*); 1..100."
     )
     description: str | None = UNSET
+    fifo: bool | None = False
+    fifo_partition_key: str | None = strawberry.field(
+        default=UNSET, description="RFC 9535 without filters; no match: one lane for all of those."
+    )
+    fifo_on_dead: FIFOHeadPolicy | None = FIFOHeadPolicy.PARK
     max_retries: int | None = strawberry.field(
         default=UNSET, description="0..100; default 10, or the length of retrySchedule."
     )
@@ -78,8 +86,14 @@ class CreateEndpointInput:
     retry_backoff_max: int | None = UNSET
     retry_backoff_mult: float | None = UNSET
     retry_schedule: list[int] | None = UNSET
+    terminal_status_codes: list[int] | None = strawberry.field(
+        default=UNSET, description="Up to 100 of 100..599 without 2xx."
+    )
     timeout_ms: int | None = 30_000
+    rate_limit_per_sec: int | None = strawberry.field(default=0, description="0 (no limit) to 10 000.")
     max_concurrency: int | None = 20
+    circuit_threshold: int | None = strawberry.field(default=5, description="1..1 000 failures in a row.")
+    circuit_reset_ms: int | None = strawberry.field(default=300_000, description="100..86 400 000.")
     custom_headers: Json | None = UNSET
     secret: str | None = strawberry.field(default=UNSET, description="Bring your own; else one is made.")
 
@@ -91,13 +105,25 @@ class UpdateEndpointInput:
     url: str | None = UNSET
     event_types: list[str] | None = UNSET
     description: str | None = UNSET
+    status: EndpointStatus | None = UNSET
+    fifo: bool | None = strawberry.field(
+        default=UNSET, description="Turning it off: CONFLICT while lanes hold work; drain first."
+    )
+    fifo_partition_key: str | None = strawberry.field(
+        default=UNSET, description="CONFLICT while lanes hold work; drain first."
+    )
+    fifo_on_dead: FIFOHeadPolicy | None = UNSET
     max_retries: int | None = UNSET
     retry_backoff_ms: int | None = UNSET
     retry_backoff_max: int | None = UNSET
     retry_backoff_mult: float | None = UNSET
     retry_schedule: list[int] | None = UNSET
+    terminal_status_codes: list[int] | None = UNSET
     timeout_ms: int | None = UNSET
+    rate_limit_per_sec: int | None = UNSET
     max_concurrency: int | None = UNSET
+    circuit_threshold: int | None = UNSET
+    circuit_reset_ms: int | None = UNSET
     custom_headers: Json | None = UNSET
 
 
@@ -136,6 +162,27 @@ class DeliveryFilter:
     )
 
 
+@strawberry.input(
+    description="Which deliveries to repeat; with toEndpointId: which events to send there"
+    " (a backfill of what it would have matched and never got)."
+)
+class ReplayInput:
+    """What a replay is about."""
+
+    since: datetime
+    until: datetime
+    event_types: list[str] | None = UNSET
+    endpoint_id: strawberry.ID | None = UNSET
+    statuses: list[DeliveryStatus] | None = strawberry.field(
+        default=UNSET, description="Default DEAD. Ignored by a backfill."
+    )
+    to_endpoint_id: strawberry.ID | None = UNSET
+    rate_per_sec: int | None = strawberry.field(
+        default=UNSET, description="1..10 000; null: as fast as the endpoint's own limits."
+    )
+    dry_run: bool | None = strawberry.field(default=False, description="Counts only; the job is DONE at once.")
+
+
 T = TypeVar("T")
 
 
@@ -152,7 +199,15 @@ def _python_names(kind: type) -> dict[str, str]:
     return {to_camel_case(name): name for name in kind.__annotations__}
 
 
-for _kind in (SendEventInput, CreateEventInput, CreateEndpointInput, UpdateEndpointInput, EventFilter, DeliveryFilter):
+for _kind in (
+    SendEventInput,
+    CreateEventInput,
+    CreateEndpointInput,
+    UpdateEndpointInput,
+    EventFilter,
+    DeliveryFilter,
+    ReplayInput,
+):
     get_object_definition(_kind, strict=True).from_input = _build
 
 _JSON_FIELDS = frozenset({"headers", "custom_headers"})
@@ -195,3 +250,12 @@ def delivery_filter(filter: DeliveryFilter | None) -> deliveries.DeliveryFilter:
     fields["endpoint_id"] = filter_id(fields.get("endpoint_id"), field="endpointId")
     fields["event_id"] = filter_id(fields.get("event_id"), field="eventId")
     return deliveries.DeliveryFilter(**fields)
+
+
+def replay_spec(input: ReplayInput) -> ReplaySpec:
+    """What the domain takes; NotFound for an endpoint whose id cannot be one."""
+    fields = given(input)
+    for name in ("endpoint_id", "to_endpoint_id"):
+        if fields.get(name) is not None:
+            fields[name] = get_id(fields[name], of="endpoint")
+    return ReplaySpec(**fields)

@@ -12,13 +12,16 @@ from strawberry.dataloader import DataLoader
 from relay.catalog import endpoints
 from relay.catalog.endpoints import Endpoint
 from relay.db import Conn, Database
-from relay.delivery import attempts, deliveries
+from relay.delivery import attempts, deliveries, gates
 from relay.delivery.attempts import Attempt
+from relay.delivery.counters import Counters
 from relay.delivery.deliveries import Delivery
+from relay.delivery.gates import Epoch, Standing
 from relay.insight import stats
 from relay.insight.stats import EndpointStats
 from relay.intake import events
 from relay.intake.events import Event, Progress
+from relay.queue import UNREACHABLE
 
 V = TypeVar("V")
 Fetch = Callable[[Conn, list[UUID]], Awaitable[dict[UUID, V]]]
@@ -27,15 +30,19 @@ Fetch = Callable[[Conn, list[UUID]], Awaitable[dict[UUID, V]]]
 class Loaders:
     """The loaders of one request, for one client's data."""
 
-    def __init__(self, db: Database, tenant_id: UUID) -> None:
+    def __init__(self, db: Database, tenant_id: UUID, *, counters: Counters) -> None:
         self._db = db
         self._tenant_id = tenant_id
+        self._counters = counters
         self.events: DataLoader[UUID, Event | None] = self._loader(self._scoped(events.find_many))
         self.progress: DataLoader[UUID, Progress | None] = self._loader(events.progress)
         self.endpoints: DataLoader[UUID, Endpoint | None] = self._loader(self._scoped(endpoints.find_many))
         self.deliveries: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.find_many))
+        self.replays: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.replays_of))
         self.attempts: DataLoader[UUID, list[Attempt] | None] = self._loader(self._scoped(attempts.of_deliveries))
         self.event_attempts: DataLoader[UUID, list[Attempt] | None] = self._loader(self._scoped(attempts.of_events))
+        self.standings: DataLoader[UUID, Standing | None] = self._loader(gates.standings)
+        self.failures: DataLoader[Epoch, int] = DataLoader(self._failures)
         self._deliveries_of_events: dict[int, DataLoader[UUID, list[Delivery] | None]] = {}
         self._stats: dict[int, DataLoader[UUID, EndpointStats | None]] = {}
 
@@ -50,6 +57,13 @@ class Loaders:
         if hours not in self._stats:
             self._stats[hours] = self._loader(partial(stats.of_endpoints, hours=hours))
         return self._stats[hours]
+
+    async def _failures(self, epochs: list[Epoch]) -> list[int]:
+        """What was counted for circuits; without Redis, nothing."""
+        try:
+            return await self._counters.read(epochs)
+        except UNREACHABLE:
+            return [0] * len(epochs)
 
     def _scoped(self, fetch: Callable[[Conn, UUID, Iterable[UUID]], Awaitable[dict[UUID, V]]]) -> Fetch[V]:
         async def of_tenant(conn: Conn, ids: list[UUID]) -> dict[UUID, V]:

@@ -9,6 +9,7 @@ from strawberry import UNSET
 
 from api.graphql.clients import Client, client_node
 from api.graphql.context import RelayInfo
+from api.graphql.endpoint_states import move, moved
 from api.graphql.ids import get_id
 from api.graphql.inputs import (
     CreateEndpointInput,
@@ -20,13 +21,11 @@ from api.graphql.inputs import (
     request,
 )
 from api.graphql.needs import Needs
-from api.graphql.nodes import Delivery, Endpoint, Event, delivery_node, endpoint_node, sent_event_node
-from api.graphql.results import SendResult, send_result
+from api.graphql.nodes import Delivery, Endpoint, Event, delivery_node, endpoint_node
+from api.graphql.results import SendResult, send_result, sent_event_node
 from relay.catalog import endpoints
-from relay.catalog.endpoints import EndpointChange, EndpointSpec
-from relay.delivery import deliveries
-from relay.delivery.live import cancel_waiting
-from relay.delivery.outcomes import Reason
+from relay.catalog.endpoints import EndpointChange, EndpointSpec, EndpointStatus
+from relay.delivery import deliveries, disabling, pausing
 from relay.tenancy import tenants
 from relay.tenancy.scopes import Scope
 
@@ -100,11 +99,15 @@ class Mutation:
     @strawberry.mutation(directives=_MANAGE)
     async def update_endpoint(self, info: RelayInfo, id: strawberry.ID, input: UpdateEndpointInput) -> Endpoint:
         """Change an endpoint: what is absent stays, null clears to the default."""
-        change = EndpointChange(**given(input))
-        key = get_id(id, of="endpoint")
+        fields = given(input)
+        status: EndpointStatus | None = fields.pop("status", UNSET)
+        change = EndpointChange(**fields)
+        tenant_id, key = info.context.tenant_id, get_id(id, of="endpoint")
         async with info.context.db.transaction() as conn:
-            record = await endpoints.update(conn, info.context.tenant_id, key, change, guard=info.context.web.guard)
-        return endpoint_node(record)
+            record = await endpoints.update(conn, tenant_id, key, change, guard=info.context.web.guard)
+            if status is not UNSET:
+                await move(conn, tenant_id, key, status or EndpointStatus.ACTIVE)
+        return endpoint_node(record) if status is UNSET else await moved(info, key)
 
     @strawberry.mutation(
         directives=_MANAGE,
@@ -112,10 +115,12 @@ class Mutation:
     )
     async def delete_endpoint(self, info: RelayInfo, id: strawberry.ID) -> bool:
         """Take an endpoint away."""
-        key = get_id(id, of="endpoint")
-        async with info.context.db.transaction() as conn:
-            await endpoints.delete(conn, info.context.tenant_id, key)
-            await cancel_waiting(conn, key, reason=Reason.ENDPOINT_DELETED)
+        web, key = info.context.web, get_id(id, of="endpoint")
+        async with web.db.transaction() as conn:
+            await disabling.delete(conn, info.context.tenant_id, key)
+        async with web.db.transaction() as conn:
+            await pausing.ring_lanes(conn, key)
+        await web.hint(web.queue.wake_clock())
         return True
 
     @strawberry.mutation(

@@ -9,16 +9,16 @@ from uuid import UUID
 import strawberry
 from strawberry import UNSET
 
-from api.graphql.attempts import DeliveryAttempt, attempt_node
+from api.graphql.attempts import DeliveryAttempt, attempt_node, attempts_at_most
 from api.graphql.context import RelayInfo
+from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
-from api.graphql.scalars import Json
+from api.graphql.policies import EndpointPolicy, policy_fields
+from api.graphql.scalars import Json, SafeInt
 from api.graphql.stats import EndpointStats, endpoint_stats
-from api.sending import Sent
 from relay import paging
 from relay.catalog import endpoints
-from relay.catalog.endpoints import EndpointStatus
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
@@ -27,10 +27,6 @@ from relay.intake.accept import Accepted, NewEvent
 from relay.intake.events import EventStatus, Progress
 from relay.intake.specs import is_json
 
-_ENDPOINT_FIELDS = (
-    "url", "description", "event_types", "status", "max_retries", "retry_backoff_ms", "retry_backoff_max",
-    "retry_backoff_mult", "retry_schedule", "timeout_ms", "max_concurrency", "created_at", "updated_at",
-)  # fmt: skip
 _NEW = Progress(status=EventStatus.QUEUED, attempts=0, delivered_at=None)
 
 
@@ -83,7 +79,7 @@ class Event:
     async def max_attempts(self, info: RelayInfo) -> int | None:
         """How many requests are made for it at most."""
         endpoint = await self._own_endpoint(info)
-        return _max_attempts(self.own_max_attempts, endpoint) if endpoint else None
+        return attempts_at_most(self.own_max_attempts, endpoint) if endpoint else None
 
     @strawberry.field(description="When the last of its deliveries arrived; null until status is DELIVERED.")
     async def delivered_at(self, info: RelayInfo) -> datetime | None:
@@ -118,6 +114,10 @@ class Delivery:
     delivered_at: datetime | None
     reason: Reason | None = strawberry.field(description="Why it waits, died or was cancelled.")
     created_at: datetime
+    sequence: SafeInt | None = strawberry.field(
+        description="Place in its FIFO lane (X-Relay-Sequence); null elsewhere."
+    )
+    partition_key: str | None
     record: strawberry.Private[deliveries.Delivery]
 
     @strawberry.field
@@ -142,7 +142,7 @@ class Delivery:
         loaders = info.context.loaders
         event = await loaders.events.load(self.record.event_id)
         endpoint = await loaders.endpoints.load(self.record.endpoint_id)
-        return _max_attempts(event.max_attempts if event else None, endpoint)
+        return attempts_at_most(event.max_attempts if event else None, endpoint)
 
     @strawberry.field
     async def delivery_attempts(self, info: RelayInfo) -> list[DeliveryAttempt]:
@@ -155,6 +155,21 @@ class Delivery:
         """The event's priority."""
         return (await self._event(info)).priority
 
+    @strawberry.field(description="The delivery this one repeats.")
+    async def replay_of(self, info: RelayInfo) -> Delivery | None:
+        """The one before."""
+        old = self.record.replay_of
+        found = await info.context.loaders.deliveries.load(old) if old else None
+        return delivery_node(found) if found else None
+
+    @strawberry.field(
+        description="The delivery that repeats this one; a dead one with it is settled and not counted in queueStats.dead."
+    )
+    async def replayed_by(self, info: RelayInfo) -> Delivery | None:
+        """The one after, the newest if there are several."""
+        found = await info.context.loaders.replays.load(self.record.id)
+        return delivery_node(found) if found else None
+
     async def _event(self, info: RelayInfo) -> events.Event:
         record = await info.context.loaders.events.load(self.record.event_id)
         if record is None:
@@ -163,29 +178,20 @@ class Delivery:
 
 
 @strawberry.type
-class Endpoint:
+class Endpoint(EndpointPolicy):
     """An endpoint: a URL with its subscription and delivery policy."""
 
-    id: strawberry.ID
-    url: str
-    description: str | None
-    event_types: list[str]
-    status: EndpointStatus
-    max_retries: int
-    retry_backoff_ms: int = strawberry.field(
-        description="Used when retrySchedule is null: retryBackoffMs * retryBackoffMult^(n-1), at most retryBackoffMax."
-    )
-    retry_backoff_max: int
-    retry_backoff_mult: float
-    retry_schedule: list[int] | None = strawberry.field(
-        description="Delays in ms before retry 1, 2, ...; the last repeats. Setting a backoff field clears it."
-    )
-    timeout_ms: int = strawberry.field(description="100..120 000, from connect to the last byte.")
-    max_concurrency: int
-    custom_headers: Json | None
-    created_at: datetime
-    updated_at: datetime
     key: strawberry.Private[UUID]
+
+    @strawberry.field
+    async def circuit(self, info: RelayInfo) -> CircuitState:
+        """Whether failures keep deliveries back."""
+        return await circuit_of(info, self.key)
+
+    @strawberry.field(description="What holds it back now; null: nothing.")
+    async def gate(self, info: RelayInfo) -> Gate | None:
+        """What holds it back now."""
+        return await gate_of(info, self.key)
 
     @strawberry.field
     async def stats(self, info: RelayInfo, last_hours: int | None = 24) -> EndpointStats:
@@ -224,16 +230,6 @@ def event_node(record: events.Event | NewEvent, *, accepted: Accepted | None = N
     )
 
 
-async def sent_event_node(info: RelayInfo, sent: Sent) -> Event:
-    """Show an event that was just accepted, without reading it back; the first event of a known key is read."""
-    if not sent.accepted.duplicate:
-        return event_node(sent.event, accepted=sent.accepted)
-    record = await info.context.loaders.events.load(sent.accepted.id)
-    if record is None:
-        raise LookupError(f"event {sent.accepted.id} of a known key is gone")
-    return event_node(record)
-
-
 def delivery_node(record: deliveries.Delivery) -> Delivery:
     """Show a delivery."""
     return Delivery(
@@ -244,6 +240,8 @@ def delivery_node(record: deliveries.Delivery) -> Delivery:
         delivered_at=record.finished_at if record.status is DeliveryStatus.DELIVERED else None,
         reason=record.reason,
         created_at=record.created_at,
+        sequence=None if record.seq is None else SafeInt(record.seq),
+        partition_key=record.partition_key,
         record=record,
     )
 
@@ -266,9 +264,7 @@ async def delivery_page(
 
 def endpoint_node(record: endpoints.Endpoint) -> Endpoint:
     """Show an endpoint."""
-    same = {name: getattr(record, name) for name in _ENDPOINT_FIELDS}
-    headers = None if record.custom_headers is None else Json(record.custom_headers)
-    return Endpoint(id=strawberry.ID(str(record.id)), key=record.id, custom_headers=headers, **same)
+    return Endpoint(key=record.id, **policy_fields(record))
 
 
 async def find_endpoint(info: RelayInfo, id: UUID) -> Endpoint | None:
@@ -277,7 +273,3 @@ async def find_endpoint(info: RelayInfo, id: UUID) -> Endpoint | None:
     if record is None or record.kind != "subscribed" or record.deleted_at is not None:
         return None
     return endpoint_node(record)
-
-
-def _max_attempts(own: int | None, endpoint: endpoints.Endpoint | None) -> int:
-    return own or (endpoint.max_retries + 1 if endpoint else 0)

@@ -7,7 +7,7 @@ import strawberry
 from api.errors import shown
 from api.graphql.context import RelayInfo
 from api.graphql.enums import ErrorCode
-from api.graphql.nodes import Event, sent_event_node
+from api.graphql.nodes import Event, event_node
 from api.sending import Sent
 from relay.errors import RelayError
 
@@ -29,6 +29,16 @@ class SendResult:
     event: Event | None
     error: ItemError | None
     duplicate: bool = strawberry.field(description="true: the key was known, event is the first one.")
+
+
+async def sent_event_node(info: RelayInfo, sent: Sent) -> Event:
+    """Show an event that was just accepted, without reading it back; the first event of a known key is read."""
+    if not sent.accepted.duplicate:
+        return event_node(sent.event, accepted=sent.accepted)
+    record = await info.context.loaders.events.load(sent.accepted.id)
+    if record is None:
+        raise LookupError(f"event {sent.accepted.id} of a known key is gone")
+    return event_node(record)
 
 
 async def send_result(info: RelayInfo, index: int, result: Sent | RelayError) -> SendResult:

@@ -7,11 +7,23 @@ import sys
 import strawberry
 from graphql import GraphQLSchema
 from strawberry.schema.config import StrawberryConfig
+from strawberry.tools import merge_types
 
+from api.graphql import mutations, queries
+from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
-from api.graphql.mutations import Mutation
-from api.graphql.queries import Query
+from api.graphql.jobs import JobMutation, JobQuery
+from api.graphql.queues import QueueMutation, QueueQuery
+from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
+from api.graphql.schedule import ScheduleMutation
+
+_QUERIES = (queries.Query, JobQuery, QueueQuery)
+_MUTATIONS = (
+    mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
+)  # fmt: skip
+Query = merge_types("Query", _QUERIES)
+Mutation = merge_types("Mutation", _MUTATIONS)
 
 register_enums()
 schema = strawberry.Schema(query=Query, mutation=Mutation, config=StrawberryConfig(scalar_map=SCALARS))

@@ -5,8 +5,8 @@ Functions that change a client's endpoints raise its `config_version` in the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -16,12 +16,14 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from relay.catalog import secrets
-from relay.catalog.policies import CHANGEABLE, DEFAULT_RETRY_SCHEDULE_MS, EndpointChange, EndpointSpec, new_columns
+from relay.catalog.policies import CHANGEABLE, DEFAULT_RETRY_SCHEDULE_MS, EndpointChange, EndpointSpec, FIFOHeadPolicy
 from relay.catalog.secrets import Vault
+from relay.catalog.subscriptions import Subscriber
 from relay.db import Conn
 from relay.delivery.addresses import Guard, check_url
+from relay.delivery.outcomes import Reason
 from relay.delivery.signing import new_secret
-from relay.errors import NotFound
+from relay.errors import Conflict, NotFound
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
 from relay.tenancy import tenants
 
@@ -52,23 +54,36 @@ class Endpoint:
     retry_backoff_max: int
     retry_backoff_mult: float
     retry_schedule: list[int] | None
+    terminal_status_codes: list[int]
     timeout_ms: int
+    rate_limit_per_sec: int
     max_concurrency: int
+    circuit_threshold: int
+    circuit_reset_ms: int
+    fifo: bool
+    fifo_partition_key: str | None
+    fifo_on_dead: FIFOHeadPolicy
     custom_headers: dict[str, str] | None
+    disabled_reason: Reason | None
+    disabled_at: datetime | None
     version: int
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
 
 
+_FIELDS = tuple(field.name for field in fields(Endpoint))
 _SELECT = sql.SQL(
     """SELECT e.id, e.tenant_id, e.kind, e.url, e.description, e.event_types,
               CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END,
               e.max_retries, e.retry_backoff_ms, e.retry_backoff_max, e.retry_backoff_mult, e.retry_schedule,
-              e.timeout_ms, e.max_concurrency, e.custom_headers, e.version, e.created_at, e.updated_at, e.deleted_at
+              e.terminal_status_codes, e.timeout_ms, e.rate_limit_per_sec, e.max_concurrency, e.circuit_threshold,
+              e.circuit_reset_ms, e.fifo, e.fifo_partition_key, e.fifo_on_dead, e.custom_headers, e.disabled_reason,
+              e.disabled_at, e.version, e.created_at, e.updated_at, e.deleted_at
        FROM endpoints e LEFT JOIN lanes l ON l.endpoint_id = e.id AND l.key = '' """
 )
-_STATUS = 6
+_CHANGEABLE = sql.SQL(", ").join(map(sql.Identifier, CHANGEABLE))
+_VALUES = sql.SQL(", ").join(map(sql.Placeholder, CHANGEABLE))
 _OF_TENANT = sql.SQL("WHERE e.tenant_id = %(tenant_id)s AND e.deleted_at IS NULL AND e.kind = 'subscribed' ")
 _WITH_STATUS = {
     None: sql.SQL(""),
@@ -84,46 +99,47 @@ async def create(
     """Make an endpoint with its secret and its lane; return it with the secret. Raises Invalid for a forbidden URL."""
     check_url(spec.url, guard=guard, field="url")
     secret = spec.secret or new_secret()
-    await _insert(conn, tenant_id, {**spec.columns(), "id": id, "kind": "subscribed"})
+    await insert(conn, tenant_id, {**spec.columns(), "id": id, "kind": "subscribed"})
     await secrets.store(conn, tenant_id=tenant_id, owner_id=id, secret=secret, vault=vault)
     await tenants.bump(conn, tenant_id)
     return await get(conn, tenant_id, id), secret
 
 
-async def _insert(conn: Conn, tenant_id: UUID, columns: dict[str, Any]) -> bool:
+async def insert(conn: Conn, tenant_id: UUID, columns: Mapping[str, Any]) -> bool:
     """Insert an endpoint and its '' lane; False when the client has an ad-hoc endpoint for this URL already."""
     done = await conn.execute(
-        """WITH e AS (
-               INSERT INTO endpoints (id, tenant_id, kind, url, description, event_types, max_retries, retry_backoff_ms,
-                   retry_backoff_max, retry_backoff_mult, retry_schedule, timeout_ms, max_concurrency, custom_headers)
-               VALUES (%(id)s, %(tenant_id)s, %(kind)s, %(url)s, %(description)s, %(event_types)s, %(max_retries)s,
-                   %(retry_backoff_ms)s, %(retry_backoff_max)s, %(retry_backoff_mult)s, %(retry_schedule)s::int[],
-                   %(timeout_ms)s, %(max_concurrency)s, %(custom_headers)s)
-               ON CONFLICT (tenant_id, url) WHERE kind = 'adhoc' DO NOTHING RETURNING id, tenant_id)
-           INSERT INTO lanes (endpoint_id, key, tenant_id, tier) SELECT id, '', tenant_id, 1 FROM e""",
+        sql.SQL(
+            """WITH e AS (
+                   INSERT INTO endpoints (id, tenant_id, kind, {}) VALUES (%(id)s, %(tenant_id)s, %(kind)s, {})
+                   ON CONFLICT (tenant_id, url) WHERE kind = 'adhoc' DO NOTHING RETURNING id, tenant_id)
+               INSERT INTO lanes (endpoint_id, key, tenant_id, tier) SELECT id, '', tenant_id, 1 FROM e"""
+        ).format(_CHANGEABLE, _VALUES),
         _parameters(tenant_id, columns),
     )
     return done.rowcount == 1
 
 
-def _parameters(tenant_id: UUID, columns: dict[str, Any]) -> dict[str, Any]:
+def _parameters(tenant_id: UUID, columns: Mapping[str, Any]) -> dict[str, Any]:
     headers = columns["custom_headers"]
     return {**columns, "tenant_id": tenant_id, "custom_headers": None if headers is None else Jsonb(headers)}
 
 
 async def update(conn: Conn, tenant_id: UUID, id: UUID, change: EndpointChange, *, guard: Guard) -> Endpoint:
-    """Change an endpoint and return it as it is then. Raises NotFound, and Invalid for what does not fit together."""
+    """Change an endpoint and return it as it is then.
+
+    Raises NotFound, Invalid for what does not fit together, and Conflict where it would tear apart an order in use.
+    """
     if change.url is not None:
         check_url(change.url, guard=guard, field="url")
-    columns = change.over(await _locked(conn, tenant_id, id))
+    before = await _locked(conn, tenant_id, id)
+    columns = change.over(before)
+    if field := _reordering(before, columns):
+        await _check_no_order(conn, id, field=field)
     await conn.execute(
-        """UPDATE endpoints SET url = %(url)s, description = %(description)s, event_types = %(event_types)s,
-               max_retries = %(max_retries)s, retry_backoff_ms = %(retry_backoff_ms)s,
-               retry_backoff_max = %(retry_backoff_max)s, retry_backoff_mult = %(retry_backoff_mult)s,
-               retry_schedule = %(retry_schedule)s::int[], timeout_ms = %(timeout_ms)s,
-               max_concurrency = %(max_concurrency)s, custom_headers = %(custom_headers)s,
-               version = version + 1, updated_at = now()
-           WHERE tenant_id = %(tenant_id)s AND id = %(id)s""",
+        sql.SQL(
+            """UPDATE endpoints SET ({}) = ({}), version = version + 1, updated_at = now()
+               WHERE tenant_id = %(tenant_id)s AND id = %(id)s"""
+        ).format(_CHANGEABLE, _VALUES),
         _parameters(tenant_id, {**columns, "id": id}),
     )
     await tenants.bump(conn, tenant_id)
@@ -136,13 +152,28 @@ async def _locked(conn: Conn, tenant_id: UUID, id: UUID) -> dict[str, Any]:
         sql.SQL(
             """SELECT {} FROM endpoints
                WHERE tenant_id = %s AND id = %s AND kind = 'subscribed' AND deleted_at IS NULL FOR UPDATE"""
-        ).format(sql.SQL(", ").join(map(sql.Identifier, CHANGEABLE))),
+        ).format(_CHANGEABLE),
         (tenant_id, id),
     )
     row = await rows.fetchone()
     if row is None:
         raise _not_found()
     return dict(zip(CHANGEABLE, row, strict=True))
+
+
+def _reordering(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """Name the field whose change would send what comes next past what waits in FIFO lanes."""
+    if before["fifo"] and not after["fifo"]:
+        return "fifo"
+    return "fifoPartitionKey" if before["fifo_partition_key"] != after["fifo_partition_key"] else None
+
+
+async def _check_no_order(conn: Conn, id: UUID, *, field: str) -> None:
+    rows = await conn.execute("SELECT 1 FROM live WHERE endpoint_id = %s AND seq IS NOT NULL LIMIT 1", (id,))
+    if await rows.fetchone():
+        raise Conflict(
+            f"{field} cannot change while the endpoint's FIFO lanes hold deliveries: drain them first.", field=field
+        )
 
 
 async def delete(conn: Conn, tenant_id: UUID, id: UUID) -> None:
@@ -202,50 +233,29 @@ async def count(conn: Conn, tenant_id: UUID, *, status: EndpointStatus | None = 
     return exact_count((await rows.fetchall())[0][0])
 
 
-async def adhoc(conn: Conn, tenant_id: UUID, url: str, *, id: UUID, guard: Guard) -> UUID:
-    """Return the id of the client's hidden endpoint for a URL, made (with `id`) when missing. Raises Invalid."""
-    check_url(url, guard=guard, field="destination")
-    found = await _find_adhoc(conn, tenant_id, url)
-    if found is not None:
-        return found
-    columns = {**new_columns(), "id": id, "kind": "adhoc", "url": url, "event_types": []}
-    if await _insert(conn, tenant_id, columns):
-        return id
-    winner = await _find_adhoc(conn, tenant_id, url)
-    if winner is None:
-        raise _not_found()
-    return winner
-
-
-async def _find_adhoc(conn: Conn, tenant_id: UUID, url: str) -> UUID | None:
+async def subscriptions(conn: Conn, tenant_ids: Iterable[UUID]) -> dict[UUID, tuple[int, list[Subscriber]]]:
+    """Return each tenant's `config_version` and, of the same moment, its active endpoints."""
     rows = await conn.execute(
-        "SELECT id FROM endpoints WHERE tenant_id = %s AND url = %s AND kind = 'adhoc'", (tenant_id, url)
-    )
-    row = await rows.fetchone()
-    return row[0] if row else None
-
-
-async def subscriptions(conn: Conn, tenant_ids: Iterable[UUID]) -> dict[UUID, tuple[int, list[tuple[UUID, list[str]]]]]:
-    """Return each tenant's `config_version` and, of the same moment, its active endpoints with their patterns."""
-    rows = await conn.execute(
-        """SELECT t.id, t.config_version, e.id, e.event_types FROM tenants t
+        """SELECT t.id, t.config_version, e.id, e.event_types, e.fifo, e.fifo_partition_key FROM tenants t
            LEFT JOIN endpoints e ON e.tenant_id = t.id AND e.deleted_at IS NULL AND e.kind = 'subscribed'
                 AND e.status = 'active'
            WHERE t.id = ANY(%s::uuid[]) ORDER BY e.id""",
         (list(tenant_ids),),
     )
-    found: dict[UUID, tuple[int, list[tuple[UUID, list[str]]]]] = {}
-    for tenant_id, version, endpoint_id, patterns in await rows.fetchall():
+    found: dict[UUID, tuple[int, list[Subscriber]]] = {}
+    async for tenant_id, version, *endpoint in rows:
         entries = found.setdefault(tenant_id, (version, []))[1]
-        if endpoint_id is not None:
-            entries.append((endpoint_id, patterns))
+        if endpoint[0] is not None:
+            entries.append(Subscriber(*endpoint))
     return found
 
 
 def _endpoint(row: tuple[Any, ...]) -> Endpoint:
-    values: list[Any] = list(row)
-    values[_STATUS] = EndpointStatus(values[_STATUS])
-    return Endpoint(*values)
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["status"] = EndpointStatus(values["status"])
+    values["fifo_on_dead"] = FIFOHeadPolicy(values["fifo_on_dead"])
+    values["disabled_reason"] = values["disabled_reason"] and Reason(values["disabled_reason"])
+    return Endpoint(**values)
 
 
 def _not_found() -> NotFound:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from relay.catalog.headers import check_headers
+from relay.catalog.partition_keys import MAX_PATH, check_path
 from relay.catalog.subscriptions import check_patterns
 from relay.delivery.retry import DEFAULT_SCHEDULE_MS
 from relay.delivery.signing import check_secret
@@ -15,6 +17,15 @@ from relay.specs import Spec, Text, between
 
 DEFAULT_RETRY_SCHEDULE_MS = DEFAULT_SCHEDULE_MS
 MAX_DELAY_MS = 604_800_000
+MAX_TERMINAL = 100
+
+
+class FIFOHeadPolicy(StrEnum):
+    """When the head of a FIFO lane is dead. PARK: go on behind it. BLOCK: wait until somebody has seen to it."""
+
+    PARK = "park"
+    BLOCK = "block"
+
 
 _BACKOFF = ("retry_backoff_ms", "retry_backoff_max", "retry_backoff_mult")
 _DEFAULTS: Final[dict[str, Any]] = {
@@ -22,8 +33,15 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "retry_backoff_ms": 1_000,
     "retry_backoff_max": 86_400_000,
     "retry_backoff_mult": 2.0,
+    "terminal_status_codes": [],
     "timeout_ms": 30_000,
+    "rate_limit_per_sec": 0,
     "max_concurrency": 20,
+    "circuit_threshold": 5,
+    "circuit_reset_ms": 300_000,
+    "fifo": False,
+    "fifo_partition_key": None,
+    "fifo_on_dead": FIFOHeadPolicy.PARK,
     "custom_headers": None,
 }
 #: The columns that a change may touch.
@@ -45,18 +63,31 @@ def _headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _path(path: str) -> str:
+    check_path(path, field="fifoPartitionKey")
+    return path
+
+
+def _terminal(codes: list[int]) -> list[int]:
+    if not all(100 <= code <= 599 and not 200 <= code <= 299 for code in codes):
+        raise ValueError("must hold status codes from 100 to 599, none of them from 200 to 299")
+    return sorted(set(codes))
+
+
 def _secret(secret: str) -> str:
     check_secret(secret, field="secret")
     return secret
 
 
 Patterns = Annotated[list[str], AfterValidator(_patterns)]
+StatusCodes = Annotated[list[int], Field(max_length=MAX_TERMINAL), AfterValidator(_terminal)]
+Path = Annotated[Text, Field(max_length=MAX_PATH), AfterValidator(_path)]
 Delay = Annotated[int, between(0, MAX_DELAY_MS)]
 Backoff = Annotated[int, between(1, MAX_DELAY_MS)]
 
 
-class _Policy(Spec):
-    """What new and changed endpoints have in common."""
+class Policy(Spec):
+    """How an endpoint wants to be treated: what new and changed ones have in common."""
 
     description: Annotated[Text, Field(max_length=1_000)] | None = None
     max_retries: Annotated[int, between(0, 100)] | None = None
@@ -64,8 +95,15 @@ class _Policy(Spec):
     retry_backoff_max: Backoff | None = None
     retry_backoff_mult: Annotated[float, BeforeValidator(_number), between(1, 100)] | None = None
     retry_schedule: Annotated[list[Delay], Field(min_length=1, max_length=100)] | None = None
+    terminal_status_codes: StatusCodes | None = None
     timeout_ms: Annotated[int, between(100, 120_000)] | None = None
+    rate_limit_per_sec: Annotated[int, between(0, 10_000)] | None = None
     max_concurrency: Annotated[int, between(1, 1_000)] | None = None
+    circuit_threshold: Annotated[int, between(1, 1_000)] | None = None
+    circuit_reset_ms: Annotated[int, between(100, 86_400_000)] | None = None
+    fifo: bool | None = None
+    fifo_partition_key: Path | None = None
+    fifo_on_dead: FIFOHeadPolicy | None = None
     custom_headers: Annotated[dict[str, str], AfterValidator(_headers)] | None = None
 
     def over(self, columns: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +132,7 @@ def _retries(given: dict[str, Any]) -> dict[str, Any]:
     return {"retry_schedule": schedule, **{name: _DEFAULTS[name] for name in _BACKOFF}}
 
 
-class EndpointSpec(_Policy):
+class EndpointSpec(Policy):
     """A new endpoint; what is not given, or null, gets its default. `secret`: bring your own."""
 
     url: str
@@ -106,7 +144,7 @@ class EndpointSpec(_Policy):
         return self.over({**new_columns(), "max_retries": None})
 
 
-class EndpointChange(_Policy):
+class EndpointChange(Policy):
     """Changes of an endpoint: a field not given stays as it is, null clears it to its default."""
 
     url: str | None = None

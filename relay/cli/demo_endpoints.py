@@ -43,8 +43,8 @@ def serve() -> Iterator[list[Role]]:
     with contextlib.ExitStack() as stack:
         healthy, flaky, slow = (stack.enter_context(_served(reply)) for reply in (_always, _sometimes, _late))
         dead = stack.enter_context(_refusing())
-        often = {"retrySchedule": [300, 600, 1200, 2400], "maxRetries": 8}
-        briefly = {"retrySchedule": [500, 1000], "maxRetries": 2}
+        often = {"retrySchedule": [300, 600, 1200, 2400], "maxRetries": 8, "circuitThreshold": 1000}
+        briefly = {"retrySchedule": [500, 1000], "maxRetries": 2, "circuitThreshold": 1000}
         yield [
             Role("healthy", healthy[0], "answers 200", ("demo.*",), arrivals=healthy[1]),
             Role(

@@ -10,25 +10,27 @@ from relay.delivery.flow import Shipment
 from relay.delivery.masking import masked
 from relay.delivery.outcomes import Outcome, Reason, decide
 from relay.delivery.record import Attempt
-from relay.delivery.retry import parse_retry_after
+from relay.delivery.retry import RetryPolicy, parse_retry_after
 from relay.delivery.transport import Request, Response
 
 
-def asked_to_wait(response: Response) -> float | None:
-    """Seconds that a 429 or 503 asks for (RFC 9110, section 10.2.3)."""
+def asked_to_wait(response: Response, policy: RetryPolicy) -> float | None:
+    """Seconds that a 429 or 503 asks for (RFC 9110, section 10.2.3), up to the policy's longest delay."""
     if response.status not in (429, 503):
         return None
-    return parse_retry_after(response.headers.get("retry-after", ""), now_s=time.time())
+    asked_s = parse_retry_after(response.headers.get("retry-after", ""), now_s=time.time())
+    return None if asked_s is None else min(asked_s, policy.longest_ms() / 1000)
 
 
-def outcome_of(shipment: Shipment, reason: Reason, *, retry_after_s: float | None = None) -> Outcome:
-    """What an attempt that ended with `reason` means for its delivery."""
+def outcome_of(
+    shipment: Shipment, reason: Reason, *, status: int | None = None, retry_after_s: float | None = None
+) -> Outcome:
+    """What an attempt that ended with `reason`, and an answer of `status` if one came, means for its delivery."""
     policy = shipment.destination.policy
     if shipment.content.max_attempts is not None:
         policy = replace(policy, max_retries=shipment.content.max_attempts - 1)
-    return decide(
-        reason, policy, attempts=shipment.delivery.attempts + 1, random=random.random, retry_after_s=retry_after_s
-    )
+    attempts = shipment.delivery.attempts + 1
+    return decide(reason, policy, attempts=attempts, random=random.random, status=status, retry_after_s=retry_after_s)
 
 
 def attempt_of(request: Request, response: Response, reason: Reason) -> Attempt:

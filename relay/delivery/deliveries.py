@@ -12,6 +12,7 @@ from uuid import UUID
 from psycopg import sql
 
 from relay.db import Conn
+from relay.delivery.live import FIFO
 from relay.delivery.outcomes import Reason
 from relay.errors import Invalid, NotFound
 from relay.ids import floor_at, unix_time
@@ -46,6 +47,13 @@ class Delivery:
     created_at: datetime
     finished_at: datetime | None
     replay_of: UUID | None
+    lane: str
+    seq: int | None
+
+    @property
+    def partition_key(self) -> str | None:
+        """Name the partition in whose order it is sent; None without an order."""
+        return self.lane.removeprefix(FIFO) if self.lane.startswith(FIFO) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +91,14 @@ _NEVER = sql.SQL("false")
 _LIVE = sql.SQL(
     """SELECT d.id, d.tenant_id, d.event_id, d.endpoint_id,
               CASE WHEN d.owner IS NOT NULL THEN 'delivering' WHEN d.attempts > 0 THEN 'failed' ELSE 'queued' END,
-              d.attempts, d.due_at, d.reason, d.tier, d.created_at, NULL::timestamptz, d.replay_of
+              d.attempts, d.due_at, d.reason, d.tier, d.created_at, NULL::timestamptz, d.replay_of,
+              d.lane, d.seq
        FROM live d WHERE """
 )
 _HISTORY = sql.SQL(
     """SELECT d.id, d.tenant_id, d.event_id, d.endpoint_id, d.state,
-              d.attempts, NULL::timestamptz, d.reason, d.tier, d.created_at, d.finished_at, d.replay_of
+              d.attempts, NULL::timestamptz, d.reason, d.tier, d.created_at, d.finished_at, d.replay_of,
+              d.lane, d.seq
        FROM history d WHERE """
 )
 #: An id is made a little before or after the moment that Postgres gives its row; bounds on ids leave room for that.
@@ -130,6 +140,21 @@ async def find_many(conn: Conn, tenant_id: UUID, ids: Iterable[UUID]) -> dict[UU
         _LIVE + chosen + sql.SQL(" UNION ALL ") + _HISTORY + chosen, {"tenant_id": tenant_id, "ids": list(ids)}
     )
     return {row[0]: _delivery(row) for row in await rows.fetchall()}
+
+
+async def replays_of(conn: Conn, tenant_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Delivery]:
+    """Return the newest delivery that repeats each of the client's deliveries, by the id of the one repeated."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    chosen = sql.SQL("d.tenant_id = %(tenant_id)s AND d.replay_of = ANY(%(ids)s::uuid[]) AND d.id >= %(oldest)s")
+    rows = await conn.execute(
+        sql.SQL("SELECT * FROM (") + _LIVE + chosen + sql.SQL(" UNION ALL ") + _HISTORY + chosen
+        + sql.SQL(") x ORDER BY id"),
+        {"tenant_id": tenant_id, "ids": wanted, "oldest": oldest_of(wanted)},
+    )  # fmt: skip
+    found = [_delivery(row) for row in await rows.fetchall()]
+    return {one.replay_of: one for one in found if one.replay_of is not None}
 
 
 async def of_events(conn: Conn, event_ids: Iterable[UUID], first: int) -> dict[UUID, list[Delivery]]:

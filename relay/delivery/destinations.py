@@ -16,7 +16,10 @@ _CACHED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """An endpoint as the sender needs it. `secrets` come newest first, each with the Unix time it ends (None: never)."""
+    """An endpoint as the sender needs it. `secrets` come newest first, each with the Unix time it ends (None: never).
+
+    `rate_limit_per_sec` 0 is no limit.
+    """
 
     id: UUID
     version: int
@@ -24,10 +27,11 @@ class Destination:
     url: str
     timeout_ms: int
     max_concurrency: int
+    rate_limit_per_sec: int
+    circuit_threshold: int
     policy: RetryPolicy
     headers: tuple[tuple[str, str], ...]
     secrets: tuple[tuple[str, float | None], ...]
-    rate_limit_per_sec: int
     disabled: bool
     deleted: bool
 
@@ -75,7 +79,8 @@ class Destinations:
         rows = await conn.execute(
             """SELECT id, version, tenant_id, url, timeout_ms, max_concurrency, max_retries, retry_schedule,
                       retry_backoff_ms, retry_backoff_mult, retry_backoff_max, custom_headers, deleted_at IS NOT NULL,
-                      CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, rate_limit_per_sec, status = 'disabled'
+                      CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, rate_limit_per_sec, status = 'disabled',
+                      circuit_threshold, terminal_status_codes
                FROM endpoints WHERE id = ANY(%s::uuid[])""",
             (list(ids),),
         )
@@ -89,12 +94,13 @@ class Destinations:
                 url=row[3],
                 timeout_ms=row[4],
                 max_concurrency=row[5],
-                policy=RetryPolicy(row[6], row[7], row[8], row[9], row[10]),
-                headers=tuple((row[11] or {}).items()),
-                deleted=row[12],
-                secrets=secrets.get(row[13], ()),
                 rate_limit_per_sec=row[14],
+                circuit_threshold=row[16],
+                policy=RetryPolicy(*row[6:11], terminal=frozenset(row[17])),
+                headers=tuple((row[11] or {}).items()),
+                secrets=secrets.get(row[13], ()),
                 disabled=row[15],
+                deleted=row[12],
             )
             for row in endpoints
         }

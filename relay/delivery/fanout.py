@@ -13,9 +13,10 @@ from uuid import UUID
 
 from relay import metrics
 from relay.catalog import endpoints
-from relay.catalog.subscriptions import Matcher
+from relay.catalog.partition_keys import partition_key
+from relay.catalog.subscriptions import Matcher, Subscriber
 from relay.db import REPEATABLE, SPLITTABLE, Conn, Database
-from relay.delivery.live import Dispatched, Planned, insert, lane_of, tier_of
+from relay.delivery.live import FIFO, Dispatched, Planned, insert, lane_of, tier_of
 from relay.ids import Uuid7, fence
 from relay.intake import outbox
 from relay.intake.outbox import Entry, Head, Hints
@@ -56,7 +57,7 @@ class FanOut:
         self._ids = ids
         self._window = window
         self._hints = Hints()
-        self._matchers: dict[UUID, tuple[int, Matcher[UUID]]] = {}
+        self._matchers: dict[UUID, tuple[int, Matcher[Subscriber]]] = {}
 
     async def drain(self, shards: Sequence[int]) -> AsyncIterator[list[Dispatched]]:
         """Fan out until the shards are empty or somebody else drains them, batch by batch; yield what to hand out.
@@ -119,32 +120,43 @@ class FanOut:
             return [], 0, 0
         events = await _read_events(conn, head.entries)
         await self._refresh(conn, head.entries)
-        planned, matched = self._plan(events)
+        matched = self._match(events)
+        keyed = [event.entry.event_id for event, targets in matched if any(one.partition_key for one in targets)]
+        payloads = await _read_payloads(conn, keyed) if keyed else {}
+        planned = [
+            self._plan(event, target, payloads.get(event.entry.event_id, b""))
+            for event, targets in matched
+            for target in targets
+        ]
         entries = head.entries[: len(matched)]
         async with conn.pipeline():
-            await _prove(conn, entries, matched)
+            await _prove(conn, entries, [len(targets) for _, targets in matched])
             await outbox.remove(conn, entries)
             dispatched = await insert(conn, planned, window=self._window) if planned else []
         return dispatched, len(planned) - len(dispatched), len(entries)
 
-    def _plan(self, events: Iterable[_Event]) -> tuple[list[Planned], list[int]]:
-        planned: list[Planned] = []
-        matched: list[int] = []
+    def _match(self, events: Iterable[_Event]) -> list[tuple[_Event, list[Subscriber]]]:
+        """Each event with those it is for, until there is enough for one transaction."""
+        matched: list[tuple[_Event, list[Subscriber]]] = []
+        count = 0
         for event in events:
             targets = self._targets(event)
-            if matched and len(planned) + len(targets) > MAX_DELIVERIES:
+            count += len(targets)
+            if matched and count > MAX_DELIVERIES:
                 break
-            matched.append(len(targets))
-            entry, tier = event.entry, tier_of(event.priority)
-            planned += [
-                Planned(self._ids(), entry.tenant_id, entry.event_id, target, tier, lane_of(tier), fence())
-                for target in targets
-            ]
-        return planned, matched
+            matched.append((event, targets))
+        return matched
 
-    def _targets(self, event: _Event) -> list[UUID]:
+    def _plan(self, event: _Event, target: Subscriber, payload: bytes) -> Planned:
+        ids = (self._ids(), event.entry.tenant_id, event.entry.event_id, target.id)
+        if target.fifo:
+            return Planned(*ids, 1, FIFO + partition_key(target.partition_key, payload), fence(), waits=True)
+        tier = tier_of(event.priority)
+        return Planned(*ids, tier, lane_of(tier), fence())
+
+    def _targets(self, event: _Event) -> list[Subscriber]:
         if event.endpoint_id is not None:
-            return [event.endpoint_id]
+            return [Subscriber(event.endpoint_id, [], fifo=False, partition_key=None)]
         known = self._matchers.get(event.entry.tenant_id)
         return known[1].match(event.type) if known and event.type is not None else []
 
@@ -157,7 +169,7 @@ class FanOut:
         stale = [id for id, version in versions.items() if self._version(id) != version]
         if stale:
             for id, (version, subscribers) in (await endpoints.subscriptions(conn, stale)).items():
-                self._matchers[id] = (version, Matcher(subscribers))
+                self._matchers[id] = (version, Matcher((one, one.patterns) for one in subscribers))
 
 
 def _shortened(head: Head, done: int) -> Head:
@@ -171,6 +183,11 @@ async def _read_events(conn: Conn, entries: Sequence[Entry]) -> list[_Event]:
     )
     found: dict[UUID, tuple[str | None, int, UUID | None]] = {row[0]: row[1:] async for row in rows}
     return [_Event(entry, *found.get(entry.event_id, (None, 5, None))) for entry in entries]
+
+
+async def _read_payloads(conn: Conn, event_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    rows = await conn.execute("SELECT id, payload FROM events WHERE id = ANY(%s::uuid[])", (event_ids,))
+    return {row[0]: bytes(row[1]) async for row in rows}
 
 
 async def _prove(conn: Conn, entries: Sequence[Entry], matched: Sequence[int]) -> None:

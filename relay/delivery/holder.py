@@ -97,6 +97,7 @@ class LaneHolder:
     async def _refill(self, hold: _Hold, destination: Destination) -> None:
         while self._goes_on(hold):
             hold.answered.clear()
+            destination = await self._deliverer.destination(hold.lane.endpoint_id)
             room = self._room(hold, destination)
             if room == 0 and hold.in_flight == 0:
                 room = await self._wait_for_room(hold, destination)
@@ -109,6 +110,9 @@ class LaneHolder:
                 await hold.wait_for_answer()
 
     def _room(self, hold: _Hold, destination: Destination) -> int:
+        """Room in the sender; what will not be sent needs none."""
+        if destination.disabled or destination.deleted:
+            return _BATCH
         return self._sender.room_for(destination, tier=hold.lane.tier)
 
     async def _wait_for_room(self, hold: _Hold, destination: Destination) -> int:

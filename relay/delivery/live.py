@@ -187,24 +187,6 @@ async def put_back(conn: Conn, claimed: Sequence[Claimed]) -> None:
     )
 
 
-async def cancel_waiting(conn: Conn, endpoint_id: UUID, *, reason: Reason) -> int:
-    """Cancel the endpoint's deliveries that nobody owns and return how many; what a worker owns is in flight."""
-    done = await conn.execute(
-        """WITH f AS (
-            DELETE FROM live WHERE id IN (
-                SELECT id FROM live WHERE endpoint_id = %s AND owner IS NULL ORDER BY id FOR UPDATE SKIP LOCKED)
-            AND owner IS NULL
-            RETURNING *)
-        INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, lane, seq, attempts, reason, replay_of,
-            first, job_id, created_at)
-        SELECT id, tenant_id, event_id, endpoint_id, 'cancelled', tier, lane, seq, attempts, %s, replay_of, first, job_id,
-            created_at
-        FROM f""",
-        (endpoint_id, reason),
-    )
-    return done.rowcount
-
-
 async def unclaimed(conn: Conn, *, silent_s: float, more_than: int, limit: int = 2000) -> list[Dispatched]:
     """Deliveries handed out more than `silent_s` seconds ago that no worker has claimed, as if handed out now.
 

@@ -99,13 +99,19 @@ def decide(
     *,
     attempts: int,
     random: Callable[[], float],
+    status: int | None = None,
     retry_after_s: float | None = None,
 ) -> Outcome:
-    """What `attempts` attempts, the last of which ended with `reason`, mean for the delivery."""
+    """What `attempts` attempts mean for the delivery; the last ended with `reason`, by an answer of `status` if one came.
+
+    Every failure is tried again, but for 410 and the policy's terminal status codes.
+    """
     if reason is Reason.OK:
         return Delivered()
     if reason is Reason.GONE:
         return Dead(reason)
+    if status in policy.terminal:
+        return Dead(Reason.TERMINAL_STATUS)
     delay_s = retry_delay_s(policy, attempts=attempts, random=random, retry_after_s=retry_after_s)
     if delay_s is None:
         return Dead(Reason.ATTEMPTS_EXHAUSTED)

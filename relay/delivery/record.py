@@ -39,12 +39,18 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of an owned delivery; `attempt` is None when none was made. `done` is called after the commit."""
+    """What became of an owned delivery; `attempt` is None when none was made. `done` is called after the commit.
+
+    `retry_after_s`: how long a 429 or 503 asks to be left alone. `circuit_threshold`: how many failures in a row open the
+    endpoint's circuit; None when nothing was sent.
+    """
 
     delivery: Claimed
     outcome: Outcome
     attempt: Attempt | None
     done: Callable[[], None] = lambda: None
+    retry_after_s: float | None = None
+    circuit_threshold: int | None = None
 
 
 async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
@@ -36,9 +36,11 @@ class Recorder:
     ) -> None:
         """After the commit `on_dead` hears of deliveries that died, and `on_waiting` that some were put back.
 
-        `on_recorded`, which may be set later, hears of each batch of outcomes. None of them may wait.
+        `on_recorded`, which may be set later, hears of each batch of outcomes. None of them may wait. `on_end`, likewise,
+        is waited for once the last is recorded.
         """
         self.on_recorded: Callable[[Sequence[Recorded]], None] = lambda _: None
+        self.on_end: Callable[[], Awaitable[None]] | None = None
         self._on_waiting = on_waiting
         self._db = db
         self._holdings = holdings
@@ -69,6 +71,12 @@ class Recorder:
         """Wait until all that is kept is written."""
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
+
+    async def end(self) -> None:
+        """Wait until all that is kept is written, and who hears of it is done with it."""
+        await self.flush()
+        if self.on_end is not None:
+            await self.on_end()
 
     def _flush_soon(self) -> None:
         if self._flushing is None:
@@ -113,11 +121,10 @@ class Recorder:
         self.on_recorded(batch)
 
     async def _record_ordered(self, conn: Conn, batch: Sequence[Recorded], ordered: Sequence[Recorded]) -> list[UUID]:
-        async with conn.transaction():
+        async with conn.pipeline(), conn.transaction():
             dead = await record(conn, batch)
-            async with conn.pipeline():
-                await move_heads(conn, [one for one in ordered if not isinstance(one.outcome, Retry)], dead)
-                await count_late(conn, ordered)
+            await move_heads(conn, [one for one in ordered if not isinstance(one.outcome, Retry)], dead)
+            await count_late(conn, ordered)
             return dead
 
     async def _record_without_answer(self, one: Recorded, cause: Exception) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 #: Delays before retry 1, 2, … when an endpoint says nothing else: 10 retries over about 34 hours, in ms.
@@ -16,13 +17,17 @@ _DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How an endpoint wants to be tried again; an explicit schedule wins over backoff. All times in ms."""
+    """How an endpoint wants to be tried again; an explicit schedule wins over backoff. All times in ms.
+
+    An answer with one of the status codes in `terminal` ends a delivery at once.
+    """
 
     max_retries: int = 10
     schedule_ms: Sequence[int] | None = DEFAULT_SCHEDULE_MS
     backoff_ms: int = 1_000
     backoff_mult: float = 2.0
     backoff_max_ms: int = 86_400_000
+    terminal: frozenset[int] = frozenset()
 
     def delay_ms(self, attempts: int) -> float:
         """The delay after `attempts` attempts (1 or more), without jitter; the schedule's last entry repeats."""
@@ -57,12 +62,14 @@ def retry_delay_s(
 def parse_retry_after(value: str, *, now_s: float) -> float | None:
     """Seconds to wait by a Retry-After header, given as seconds or as an HTTP date; None when it is neither.
 
-    `now_s` is the time now in Unix seconds. A date in the past is 0. RFC 9110, section 10.2.3.
+    `now_s` is the time now in Unix seconds. A date in the past is 0; one without a zone, as in the old asctime form, is
+    UTC. RFC 9110, sections 5.6.7 and 10.2.3.
     """
     text = value.strip()
     if text.isascii() and text.isdigit():
         return float(text[:_DIGITS])
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
+        moment = parsedate_to_datetime(text)
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now_s)
     except (TypeError, ValueError, OverflowError):
         return None

@@ -238,18 +238,31 @@ class Sender:
             reason = response.reason or reason_of(response.status)
             metrics.ATTEMPTS.labels(reason.value).inc()
             metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
-            flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms)
-            outcome = outcome_of(shipment, reason, retry_after_s=asked_to_wait(response))
-            self._record(shipment, outcome, attempt_of(request, response, reason))
+            flow.pace.learn(
+                reason, status=response.status, latency_ms=response.timings.total_ms, now_s=time.monotonic()
+            )
+            asked_s = asked_to_wait(response, shipment.destination.policy)
+            status = None if response.reason else response.status
+            outcome = outcome_of(shipment, reason, status=status, retry_after_s=asked_s)
+            self._record(shipment, outcome, attempt_of(request, response, reason), retry_after_s=asked_s)
         self._end(flow)
 
-    def _record(self, shipment: Shipment, outcome: Outcome, attempt: Attempt) -> None:
+    def _record(
+        self, shipment: Shipment, outcome: Outcome, attempt: Attempt, *, retry_after_s: float | None = None
+    ) -> None:
         """A FIFO lane goes on when its head is recorded, any other when it is answered."""
+        recorded = Recorded(
+            shipment.delivery,
+            outcome,
+            attempt,
+            retry_after_s=retry_after_s,
+            circuit_threshold=shipment.destination.circuit_threshold,
+        )
         if shipment.delivery.seq is None:
-            self._recorder.add(Recorded(shipment.delivery, outcome, attempt))
+            self._recorder.add(recorded)
             shipment.done()
         else:
-            self._recorder.add(Recorded(shipment.delivery, outcome, attempt, shipment.done))
+            self._recorder.add(replace(recorded, done=shipment.done))
 
     def _not_signed(self, shipment: Shipment, cause: ValueError) -> None:
         _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause)

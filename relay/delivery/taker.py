@@ -91,7 +91,7 @@ class Taker:
     async def _take(self, wants: Sequence[Want]) -> tuple[list[Taken], Cargo]:
         keys: list[Key] = []
         try:
-            async with self._db.transaction() as conn:
+            async with self._db.pipeline() as conn:
                 taken = await self._take_locked(conn, wants)
                 claimed = [one for answer in taken for one in answer.claimed]
                 keys = self._holdings.enter((one.id, one.fence) for one in claimed)
@@ -105,18 +105,13 @@ class Taker:
         return taken, cargo
 
     async def _take_locked(self, conn: Conn, wants: Sequence[Want]) -> list[Taken]:
+        await lock(conn, wants)
+        wants = [replace(want, probes=await self._probe(conn, want)) if want.probes else want for want in wants]
         take = take_heads if wants[0].lane.ordered else take_due
-        if any(want.probes for want in wants):
-            await lock(conn, wants)
-            wants = [replace(want, probes=want.probes and await self._probe(conn, want)) for want in wants]
-            taken = await take(conn, wants, worker=self._beats.no)
-            for want, answer in zip(wants, taken, strict=True):
-                if want.probes and not answer.claimed:
-                    await give_up_probe(conn, want.lane.endpoint_id)
-        else:
-            async with conn.pipeline():
-                await lock(conn, wants)
-                taken = await take(conn, wants, worker=self._beats.no)
+        taken = await take(conn, wants, worker=self._beats.no)
+        for want, answer in zip(wants, taken, strict=True):
+            if want.probes and not answer.claimed:
+                await give_up_probe(conn, want.lane.endpoint_id)
         await charge(conn, taken)
         return taken
 

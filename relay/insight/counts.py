@@ -40,6 +40,16 @@ class QueueStats:
         return self.queued + self.delivering + self.failed
 
 
+@dataclass(frozen=True, slots=True)
+class PriorityStats:
+    """What is ready, by tier, and what waits for a time to come. What is not fanned out yet is in no tier."""
+
+    high: int
+    normal: int
+    low: int
+    delayed: int
+
+
 async def refresh(conn: Conn) -> None:
     """Count anew; do nothing while another process does. Costs about half a millisecond per 1 000 deliveries that wait."""
     async with conn.transaction():
@@ -157,3 +167,20 @@ async def queue_stats(conn: Conn, tenant_id: UUID | None) -> QueueStats:
         (tenant_id,),
     )
     return QueueStats(*(await rows.fetchall())[0])
+
+
+async def priority_stats(conn: Conn, tenant_id: UUID | None) -> PriorityStats:
+    """Return the counts by tier of one tenant (None: of all) as last refreshed."""
+    rows = await conn.execute(
+        """WITH t AS (SELECT %s::uuid AS id),
+           i AS (
+               SELECT coalesce(sum(scheduled), 0)::int8 AS scheduled FROM intake_counts, t
+               WHERE t.id IS NULL OR tenant_id = t.id)
+           SELECT coalesce(sum(waiting) FILTER (WHERE tier = 0), 0)::int8,
+                  coalesce(sum(waiting) FILTER (WHERE tier = 1), 0)::int8,
+                  coalesce(sum(waiting) FILTER (WHERE tier = 2), 0)::int8,
+                  coalesce(sum(delayed), 0)::int8 + (SELECT scheduled FROM i)
+           FROM queue_counts, t WHERE t.id IS NULL OR tenant_id = t.id""",
+        (tenant_id,),
+    )
+    return PriorityStats(*(await rows.fetchall())[0])

@@ -10,7 +10,7 @@ from uuid import UUID
 from relay.catalog.subscriptions import matches
 from relay.db import Conn
 from relay.delivery.deliveries import oldest_of
-from relay.delivery.outcomes import Reason
+from relay.delivery.gates import Gate, standings
 from relay.intake import events
 from relay.intake.events import Event
 
@@ -24,14 +24,6 @@ class FanoutReason(StrEnum):
     ENDPOINT_DISABLED = "endpoint_disabled"
     CREATED_LATER = "created_later"
     NOT_FANNED_OUT_YET = "not_fanned_out_yet"
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Why an endpoint gets nothing now, and until when (None: until somebody acts)."""
-
-    reason: Reason
-    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +68,8 @@ async def explain(
         fanned_out_at = await _fanned_out_at(conn, event_id)
         others = await _others(conn, event, endpoint_id=endpoint_id, first=first - len(decisions))
         decisions += [_decision(one, event, fanned_out_at=fanned_out_at) for one in others]
-    gates = await _gates(conn, [one.endpoint_id for one in decisions])
-    return [replace(one, gate=gates.get(one.endpoint_id)) for one in decisions]
+    found = await standings(conn, [one.endpoint_id for one in decisions])
+    return [replace(one, gate=found[one.endpoint_id].gate) if one.endpoint_id in found else one for one in decisions]
 
 
 def _decision(endpoint: _Other, event: Event, *, fanned_out_at: datetime | None) -> FanoutDecision:
@@ -133,18 +125,7 @@ async def _others(conn: Conn, event: Event, *, endpoint_id: UUID | None, first: 
     return [_Other(*row) async for row in rows]
 
 
-async def _gates(conn: Conn, endpoint_ids: list[UUID]) -> dict[UUID, Gate]:
-    rows = await conn.execute(
-        """SELECT endpoint_id, CASE WHEN paused THEN 'paused' ELSE gate_reason END,
-                  CASE WHEN NOT paused THEN gate_until END
-           FROM lanes WHERE endpoint_id = ANY(%s::uuid[]) AND key = ''
-             AND gate_closed(paused, gate_reason, gate_until)""",
-        (endpoint_ids,),
-    )
-    return {row[0]: Gate(Reason(row[1]), row[2]) async for row in rows}
-
-
 async def _fanned_out_at(conn: Conn, event_id: UUID) -> datetime | None:
-    rows = await conn.execute("SELECT at FROM fanouts WHERE event_id = %s", (event_id,))
+    rows = await conn.execute("SELECT at FROM fanouts WHERE event_id = %s AND NOT cancelled", (event_id,))
     row = await rows.fetchone()
     return row[0] if row else None

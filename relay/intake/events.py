@@ -92,8 +92,11 @@ _CLAUSES = {
     "subject": sql.SQL("e.subject = %(subject)s"),
 }
 _UNMATCHED = {
-    True: sql.SQL("e.id IN (SELECT f.event_id FROM fanouts f WHERE f.tenant_id = %(tenant_id)s AND f.matched = 0)"),
-    False: sql.SQL("NOT EXISTS (SELECT FROM fanouts f WHERE f.event_id = e.id AND f.matched = 0)"),
+    True: sql.SQL(
+        """e.id IN (SELECT f.event_id FROM fanouts f
+                    WHERE f.tenant_id = %(tenant_id)s AND f.matched = 0 AND NOT f.cancelled)"""
+    ),
+    False: sql.SQL("NOT EXISTS (SELECT FROM fanouts f WHERE f.event_id = e.id AND f.matched = 0 AND NOT f.cancelled)"),
 }
 
 
@@ -211,7 +214,7 @@ async def progress(conn: Conn, ids: Iterable[UUID]) -> dict[UUID, Progress]:
         SELECT w.event_id,
                CASE r.rank WHEN 1 THEN 'delivering' WHEN 2 THEN 'failed' WHEN 3 THEN 'queued' WHEN 4 THEN 'dead'
                     WHEN 5 THEN 'delivered' WHEN 6 THEN 'cancelled'
-                    ELSE CASE WHEN f.matched = 0 THEN 'unmatched' ELSE 'queued' END END,
+                    ELSE CASE WHEN f.cancelled THEN 'cancelled' WHEN f.matched = 0 THEN 'unmatched' ELSE 'queued' END END,
                coalesce(s.attempts, 0), s.arrived_at
         FROM w LEFT JOIN ranks r USING (event_id) LEFT JOIN sums s USING (event_id)
         LEFT JOIN fanouts f ON f.event_id = w.event_id AND f.event_id = ANY(%(ids)s::uuid[])""",

@@ -75,6 +75,16 @@ async def lock_shards(conn: Conn, shards: Sequence[int]) -> list[int]:
     return [row[0] async for row in rows]
 
 
+async def wait_for_shard(conn: Conn, tenant_id: UUID) -> int:
+    """Lock a tenant's shard until the transaction ends, once a fan-out that is under way there is over; return it."""
+    rows = await conn.execute(
+        """SELECT s, pg_advisory_xact_lock(%s, s) FROM (
+               SELECT get_byte(uuid_send(%s::uuid), 15) & 15 AS s OFFSET 0) x""",
+        (_LOCK, tenant_id),
+    )
+    return (await rows.fetchall())[0][0]
+
+
 async def read_head(conn: Conn, shards: Sequence[int], *, hints: Hints, limit: int) -> Head:
     """Read the oldest entries of shards that the caller has locked, in order."""
     rows = await conn.execute(
@@ -104,6 +114,12 @@ async def remove(conn: Conn, entries: Sequence[Entry]) -> None:
     )
 
 
+async def take_out(conn: Conn, shard: int, event_id: UUID) -> bool:
+    """Delete the entry of an event from a shard that the caller has locked; False when it is not there."""
+    done = await conn.execute("DELETE FROM outbox WHERE shard = %s AND event_id = %s", (shard, event_id))
+    return done.rowcount > 0
+
+
 async def set_aside(conn: Conn, entry: Entry, *, reason: str) -> None:
     """Take an entry that cannot be fanned out from everybody's way; it stays, with its reason, to be seen."""
     await conn.execute(
@@ -120,8 +136,8 @@ async def shards_with_work(conn: Conn) -> list[int]:
     return [row[0] async for row in rows]
 
 
-async def take_in_scheduled(conn: Conn, *, limit: int = 1000) -> list[int]:
-    """Move scheduled events whose time has come into the outbox, in one statement; return the shards that got work."""
+async def take_in_scheduled(conn: Conn, *, limit: int) -> dict[int, int]:
+    """Move scheduled events whose time has come into the outbox, in one statement; return how many each shard got."""
     rows = await conn.execute(
         """WITH due AS (
                DELETE FROM scheduled s USING (
@@ -131,7 +147,7 @@ async def take_in_scheduled(conn: Conn, *, limit: int = 1000) -> list[int]:
                INSERT INTO outbox (shard, tenant_id, event_id)
                SELECT get_byte(uuid_send(tenant_id), 15) & 15, tenant_id, event_id FROM due ORDER BY due_at, event_id
                RETURNING shard)
-           SELECT DISTINCT shard FROM o""",
+           SELECT shard, count(*) FROM o GROUP BY shard""",
         (limit,),
     )
-    return [row[0] async for row in rows]
+    return {row[0]: row[1] async for row in rows}

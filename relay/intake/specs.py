@@ -110,7 +110,7 @@ class SendEventSpec(_Common):
 
 
 class CreateEventSpec(_Common):
-    """createEvent: one event for one URL, which `relay.catalog.endpoints.adhoc` checks and turns into an endpoint."""
+    """createEvent: one event for one URL, which `relay.catalog.adhoc` checks and turns into an endpoint."""
 
     destination: str
     max_attempts: Annotated[int, between(1, 101)] | None = None

@@ -57,7 +57,8 @@ SELECT g.endpoint_id, e.version, g.gate_epoch AS epoch, gate_closed(g.paused, g.
            AND coalesce(g.probe_until <= now(), true) AS half_open,
        m.rate, b.burst, b.burst - m.rate * greatest(extract(epoch FROM g.tat - now())::float8, 0) AS tokens
 FROM lanes g JOIN endpoints e ON e.id = g.endpoint_id
-CROSS JOIN LATERAL (SELECT least(nullif(e.rate_limit_per_sec, 0), g.pace_per_sec)::float8 AS rate) m
+CROSS JOIN LATERAL (SELECT CASE WHEN e.status = 'active' AND e.deleted_at IS NULL
+    THEN least(nullif(e.rate_limit_per_sec, 0), g.pace_per_sec)::float8 END AS rate) m
 CROSS JOIN LATERAL (SELECT CASE WHEN m.rate IS NOT NULL THEN greatest(1, m.rate * 0.15) END AS burst) b
 WHERE g.key = '';
 
@@ -106,13 +107,14 @@ CREATE TABLE failing (
     told_days   smallint NOT NULL DEFAULT 0
 );
 
--- When each subject was last spoken of; pending counts what happened since and was not told.
+-- When each subject was last spoken of; pending counts what happened since and was not told, details is the last of it.
 CREATE TABLE notices (
     subject_id uuid NOT NULL,
     kind       text NOT NULL,
     tenant_id  uuid NOT NULL,
     sent_at    timestamptz NOT NULL DEFAULT now(),
     pending    int NOT NULL DEFAULT 0,
+    details    jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (subject_id, kind)
 );
 CREATE INDEX notices_pending ON notices (sent_at) WHERE pending > 0;

@@ -11,6 +11,8 @@ CREATE = """mutation($input: CreateEndpointInput!) { createEndpoint(input: $inpu
                       maxConcurrency customHeaders createdAt updatedAt } } }"""
 UPDATE = """mutation($id: ID!, $input: UpdateEndpointInput!) { updateEndpoint(id: $id, input: $input) {
     url description maxRetries retrySchedule retryBackoffMs timeoutMs customHeaders } }"""
+POLICY = """{ endpoints { nodes { maxRetries terminalStatusCodes rateLimitPerSec circuitThreshold circuitResetMs fifo
+    fifoPartitionKey fifoOnDead disabledReason disabledAt } } }"""
 DELETE = "mutation($id: ID!) { deleteEndpoint(id: $id) }"
 FIND = "query($id: ID!) { endpoint(id: $id) { id } }"
 
@@ -45,6 +47,76 @@ async def test_an_update_keeps_what_is_absent_and_clears_what_is_null(api: Api) 
     assert (await api.data(UPDATE, id=id, input={"timeoutMs": None}))["updateEndpoint"]["timeoutMs"] == 30000
 
 
+async def policy_of_the_only_one(api: Api) -> dict[str, object]:
+    (shown,) = (await api.data(POLICY))["endpoints"]["nodes"]
+    return shown
+
+
+async def test_a_delivery_policy_has_the_contracts_defaults_and_shows_what_was_given(api: Api) -> None:
+    defaults = {
+        "maxRetries": 10,
+        "terminalStatusCodes": [],
+        "rateLimitPerSec": 0,
+        "circuitThreshold": 5,
+        "circuitResetMs": 300_000,
+        "fifo": False,
+        "fifoPartitionKey": None,
+        "fifoOnDead": "PARK",
+        "disabledReason": None,
+        "disabledAt": None,
+    }
+    given = {
+        "maxRetries": 3,
+        "terminalStatusCodes": [422, 404, 404],
+        "rateLimitPerSec": 50,
+        "circuitThreshold": 1,
+        "circuitResetMs": 100,
+        "fifo": True,
+        "fifoPartitionKey": "$.customer.id",
+        "fifoOnDead": "BLOCK",
+    }
+    shown = {**defaults, **given, "terminalStatusCodes": [404, 422]}
+    id = await make(api)
+    assert await policy_of_the_only_one(api) == defaults
+    await api.data(UPDATE, id=id, input=given)
+    assert await policy_of_the_only_one(api) == shown
+    await api.data(UPDATE, id=id, input={"description": "the rest stays"})
+    assert await policy_of_the_only_one(api) == shown
+    await api.data(UPDATE, id=id, input=dict.fromkeys(given))
+    assert await policy_of_the_only_one(api) == defaults
+    await api.data(DELETE, id=id)
+    await make(api, **given)
+    assert await policy_of_the_only_one(api) == shown
+    literal = UPDATE.replace("input: $input", "input: {fifoOnDead: PARK}").replace(", $input: UpdateEndpointInput!", "")
+    (id,) = [node["id"] for node in (await api.data("{ endpoints { nodes { id } } }"))["endpoints"]["nodes"]]
+    await api.data(literal, id=id)
+    assert await policy_of_the_only_one(api) == {**shown, "fifoOnDead": "PARK"}
+
+
+async def test_a_disabled_endpoint_shows_why_and_since_when(api: Api, conn: Conn) -> None:
+    await make(api)
+    await conn.execute(
+        "UPDATE endpoints SET status = 'disabled', disabled_reason = 'gone', disabled_at = '2026-01-02T03:04:05Z'"
+    )
+    shown = await policy_of_the_only_one(api)
+    assert (shown["disabledReason"], shown["disabledAt"]) == ("GONE", "2026-01-02T03:04:05.000Z")
+
+
+async def test_an_order_in_use_is_a_conflict_that_says_what_to_do(api: Api, conn: Conn) -> None:
+    id = await make(api, fifo=True, fifoPartitionKey="$.a")
+    await api.data("mutation($id: ID!) { testEndpoint(id: $id) { id } }", id=id)
+    await conn.execute("UPDATE live SET lane = 'fifo:x', seq = 1")
+    assert await api.error(UPDATE, id=id, input={"fifo": False}) == ("CONFLICT", "fifo")
+    assert await api.error(UPDATE, id=id, input={"fifo": None}) == ("CONFLICT", "fifo")
+    answer = await api.graphql(UPDATE, {"id": id, "input": {"fifoPartitionKey": "$.b"}})
+    (error,) = answer["errors"]
+    assert error["extensions"]["code"] == "CONFLICT"
+    assert "fifoPartitionKey" in error["message"]
+    assert "drain" in error["message"]
+    shown = await policy_of_the_only_one(api)
+    assert (shown["fifo"], shown["fifoPartitionKey"]) == (True, "$.a")
+
+
 async def test_a_deleted_endpoint_is_gone(api: Api) -> None:
     id = await make(api)
     assert (await api.data(FIND, id=id))["endpoint"] == {"id": id}
@@ -70,6 +142,14 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"maxRetries": 101}, "maxRetries"),
     ({"timeoutMs": 99}, "timeoutMs"),
     ({"timeoutMs": "soon"}, "timeoutMs"),
+    ({"rateLimitPerSec": 10_001}, "rateLimitPerSec"),
+    ({"circuitThreshold": 0}, "circuitThreshold"),
+    ({"circuitResetMs": 99}, "circuitResetMs"),
+    ({"terminalStatusCodes": [200]}, "terminalStatusCodes"),
+    ({"fifo": "yes"}, "fifo"),
+    ({"fifoPartitionKey": "customer.id"}, "fifoPartitionKey"),
+    ({"fifoPartitionKey": "$.items[?@.a]"}, "fifoPartitionKey"),
+    ({"fifoOnDead": "DROP"}, "fifoOnDead"),
     ({"customHeaders": {"Host": "x"}}, "customHeaders"),
     ({"customHeaders": [1]}, "customHeaders"),
     ({"retrySchedule": [1000], "retryBackoffMs": 5}, "retrySchedule"),

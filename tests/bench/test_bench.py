@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -16,10 +18,10 @@ from bench import cpu, report
 from bench.__main__ import main
 from bench.accounting import account, percentile, strangers
 from bench.generator import Load, Plan
-from bench.load import QUICK, Bench, Run, Traffic
+from bench.load import QUICK, Bench, Measured, Run, Traffic
 from bench.programs import Generated, generated, receiving
 from bench.records import Arrivals, Sent, pack, unpack_arrivals, unpack_sent
-from bench.scenarios import Measured
+from bench.scenarios import chosen
 from bench.self_test import direct_plan, self_test
 from bench.system import System
 
@@ -99,6 +101,16 @@ def test_records_survive_being_handed_over() -> None:
     assert unpack_arrivals(pack(arrivals.n, arrivals.endpoint, arrivals.at_ns)) == arrivals
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_records_of_a_long_run_come_over_whole(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with receiving() as receiver:
+        plan = replace(direct_plan(receiver, count=50_000), batch=100, opening="[", closing="]")
+        sent = generated(plan).sent
+    assert sorted(sent.n) == list(range(50_000))
+    assert sum(sent.accepted) == 50_000
+
+
 def test_the_events_of_a_list_are_accepted_one_by_one() -> None:
     load = Load(Plan(host="h", port=1, path="/", heads=['{"n":'], tail="}", batch=3, count=5))
     numbers = load.take()
@@ -151,6 +163,30 @@ def test_a_loss_counts_in_the_totals_even_when_only_the_warm_up_had_it() -> None
         bench = Bench(System("http://127.0.0.1:1", "key"), receiver, QUICK, runs=runs)
         _, totals = report.results(bench, [Measured("direct", runs[1])])
     assert (totals.lost, totals.faults) == (1, 1)
+
+
+def test_figures_that_a_scenario_worked_out_itself_are_told_with_or_without_a_budget() -> None:
+    with receiving() as receiver:
+        bench = Bench(System("http://127.0.0.1:1", "key"), receiver, QUICK)
+        figures = {"round_ms.p50": 3.0, "round_ms.max": 9.0}
+        (found,), totals = report.results(bench, [Measured("rounds", None, (("round_ms.p50", 8.0),), figures=figures)])
+    assert [check.verdict for check in found.checks] == ["pass"]
+    page = report.page([found], totals, {})
+    assert "round_ms.max 9.00" in page
+    assert page.count("round_ms.p50") == 1
+
+
+def test_types_and_priorities_have_their_turns_by_the_events_number() -> None:
+    traffic = Traffic(["a", "b"], 1, lambda n: (n % 2,), priorities=(1, 5, 10))
+    heads = [json.loads(head + "0}}") for head in traffic.heads()]
+    assert [(head["eventType"], head["priority"]) for head in heads] == [
+        (f"{'ab'[n % 2]}", (1, 5, 10)[n % 3]) for n in range(6)
+    ]
+
+
+def test_without_names_the_three_short_scenarios_run_and_a_group_stands_for_its_own() -> None:
+    assert chosen([]) == ["single", "fanout10", "latency-idle"]
+    assert chosen(["single", "core"]) == ["single", "blackhole", "fifo", "ratelimit", "priority", "backlog", "tenants"]
 
 
 def test_an_unknown_scenario_is_refused_with_the_names_there_are(

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
 from relay.catalog import endpoints, secrets
 from relay.catalog.endpoints import EndpointChange, EndpointSpec, EndpointStatus
+from relay.catalog.policies import FIFOHeadPolicy
+from relay.catalog.subscriptions import Subscriber
 from relay.db import Conn
-from relay.errors import Invalid, NotFound
+from relay.delivery.outcomes import Reason
+from relay.errors import Conflict, Invalid, NotFound
 from relay.paging import decode_cursor, encode_cursor
 from relay.tenancy import tenants
 from tests.rows import GUARD, VAULT, World, make_world, new_id
@@ -66,6 +70,67 @@ async def test_a_change_raises_the_version_and_keeps_what_it_does_not_name(world
     assert await config_version(world) == seen + 1
 
 
+async def test_every_field_of_the_delivery_policy_is_kept_as_it_was_given(world: World) -> None:
+    policy: dict[str, Any] = {
+        "terminal_status_codes": [404, 422],
+        "rate_limit_per_sec": 50,
+        "circuit_threshold": 3,
+        "circuit_reset_ms": 100,
+        "fifo": True,
+        "fifo_partition_key": "$.customer.id",
+        "fifo_on_dead": FIFOHeadPolicy.BLOCK,
+    }
+    spec = EndpointSpec(url=URL, event_types=["*"], **policy)
+    made, _ = await endpoints.create(world.conn, world.tenant_id, spec, id=new_id(), vault=VAULT, guard=GUARD)
+    changed = await endpoints.update(
+        world.conn, world.tenant_id, world.endpoint_id, EndpointChange(**policy), guard=GUARD
+    )
+    for one in (made, changed):
+        assert {name: getattr(one, name) for name in policy} == policy
+
+
+async def ordered_delivery(world: World, endpoint_id: UUID) -> UUID:
+    """A delivery that waits in a FIFO lane."""
+    id = await world.waiting(await world.event(), endpoint_id=endpoint_id)
+    await world.conn.execute("UPDATE live SET lane = 'fifo:a', seq = 1 WHERE id = %s", (id,))
+    return id
+
+
+@pytest.mark.parametrize(
+    ("change", "field"), [({"fifo": False}, "fifo"), ({"fifo_partition_key": "$.b"}, "fifoPartitionKey")]
+)
+async def test_an_order_in_use_cannot_be_torn_apart_until_it_is_drained(
+    world: World, change: dict[str, Any], field: str
+) -> None:
+    id = world.endpoint_id
+    fifo = EndpointChange(fifo=True, fifo_partition_key="$.a")
+    await endpoints.update(world.conn, world.tenant_id, id, fifo, guard=GUARD)
+    waiting = await ordered_delivery(world, id)
+    with pytest.raises(Conflict, match="drain") as refused:
+        await endpoints.update(world.conn, world.tenant_id, id, EndpointChange(**change), guard=GUARD)
+    assert refused.value.field == field
+    harmless = EndpointChange(fifo=True, fifo_partition_key="$.a", fifo_on_dead=FIFOHeadPolicy.BLOCK, description="x")
+    assert (await endpoints.update(world.conn, world.tenant_id, id, harmless, guard=GUARD)).description == "x"
+    await world.conn.execute("DELETE FROM live WHERE id = %s", (waiting,))
+    await endpoints.update(world.conn, world.tenant_id, id, EndpointChange(**change), guard=GUARD)
+
+
+async def test_fifo_can_be_turned_on_while_unordered_deliveries_wait(world: World) -> None:
+    await world.waiting(await world.event())
+    change = EndpointChange(fifo=True, fifo_partition_key="$.a")
+    assert (await endpoints.update(world.conn, world.tenant_id, world.endpoint_id, change, guard=GUARD)).fifo
+
+
+async def test_fan_out_is_told_how_an_endpoint_wants_its_order(world: World) -> None:
+    spec = EndpointSpec(url=URL, event_types=["order.*"], fifo=True, fifo_partition_key="$.a")
+    made, _ = await endpoints.create(world.conn, world.tenant_id, spec, id=new_id(), vault=VAULT, guard=GUARD)
+    _, found = (await endpoints.subscriptions(world.conn, [world.tenant_id]))[world.tenant_id]
+    assert found == [
+        Subscriber(world.endpoint_id, ["*"], fifo=False, partition_key=None),
+        Subscriber(made.id, ["order.*"], fifo=True, partition_key="$.a"),
+    ]
+
+
 async def test_a_deleted_endpoint_is_gone_from_everywhere_but_history(world: World) -> None:
     await endpoints.delete(world.conn, world.tenant_id, world.endpoint_id)
     assert await endpoints.find(world.conn, world.tenant_id, world.endpoint_id) is None
@@ -117,23 +182,11 @@ async def test_a_paused_and_a_disabled_endpoint_are_listed_by_their_status(world
         listed = await endpoints.list_(world.conn, world.tenant_id, status=status, first=10)
         assert [(one.id, one.status) for one in listed.items] == [(id, status)]
         assert await endpoints.count(world.conn, world.tenant_id, status=status) == 1
+    shown = await endpoints.get(world.conn, world.tenant_id, disabled)
+    assert shown.disabled_reason is Reason.GONE
+    assert shown.disabled_at is not None
     _, subscribed = (await endpoints.subscriptions(world.conn, [world.tenant_id]))[world.tenant_id]
-    assert {id for id, _ in subscribed} == {world.endpoint_id, paused}
-
-
-async def test_a_url_has_one_hidden_endpoint_per_tenant(world: World) -> None:
-    first = await endpoints.adhoc(world.conn, world.tenant_id, URL, id=new_id(), guard=GUARD)
-    assert await endpoints.adhoc(world.conn, world.tenant_id, URL, id=new_id(), guard=GUARD) == first
-    other = (await make_world(world.conn, "other")).tenant_id
-    assert await endpoints.adhoc(world.conn, other, URL, id=new_id(), guard=GUARD) != first
-    assert await endpoints.find(world.conn, world.tenant_id, first) is None
-    assert (await endpoints.find_many(world.conn, world.tenant_id, [first]))[first].kind == "adhoc"
-    assert await endpoints.count(world.conn, world.tenant_id) == 1
-    lanes = await world.conn.execute("SELECT count(*) FROM lanes WHERE endpoint_id = %s AND key = ''", (first,))
-    assert await lanes.fetchall() == [(1,)]
-    with pytest.raises(Invalid) as refused:
-        await endpoints.adhoc(world.conn, world.tenant_id, "ftp://example.com/", id=new_id(), guard=GUARD)
-    assert refused.value.field == "destination"
+    assert {one.id for one in subscribed} == {world.endpoint_id, paused}
 
 
 async def test_a_tenant_without_endpoints_has_a_version_and_no_subscriptions(conn: Conn) -> None:

@@ -161,6 +161,20 @@ def test_stats_are_shown_and_watched(running_relay: RunningRelay) -> None:
         assert watching.wait(timeout=DEADLINE_S) == 0
 
 
+def test_the_policy_of_an_endpoint_is_simulated_and_varied(running_relay: RunningRelay) -> None:
+    create = """mutation Create($input: CreateEndpointInput!) { createEndpoint(input: $input) { endpoint { id } } }"""
+    input = {"url": "http://127.0.0.1:9000/hook", "eventTypes": [_type()], "retrySchedule": [1000, 60000]}
+    id = Client(running_relay.url).graphql(create, {"input": input})["createEndpoint"]["endpoint"]["id"]
+    page = running_relay.run("policy", "simulate", id).stdout
+    assert f"Retry policy of http://127.0.0.1:9000/hook  {id}" in page
+    assert "After attempt 3, 1 min 13 s after the first at the latest" in page
+    varied = json.loads(running_relay.run("policy", "simulate", id, "--max-retries", "4", "--json").stdout)
+    assert [step["delayMs"] for step in varied["attempts"]] == [0, 1000, 60000, 60000, 60000]
+    done = running_relay.run("policy", "simulate", "01900000-0000-7000-8000-000000000000", code=1)
+    assert done.stderr.startswith("relay: There is no endpoint 01900000-")
+    Client(running_relay.url).graphql("mutation Drop($id: ID!) { deleteEndpoint(id: $id) }", {"id": id})
+
+
 def test_the_schema_is_printed_and_written(running_relay: RunningRelay, tmp_path: Path) -> None:
     printed = running_relay.run("schema").stdout
     assert "type Query" in printed

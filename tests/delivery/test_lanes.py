@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import statistics
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -134,6 +137,34 @@ async def test_every_client_has_its_turn(shop: Shop, conn: Conn) -> None:
         first = await lanes.pick(conn, tier=1, after=UUID(int=0), limit=3)
         second = await lanes.pick(conn, tier=1, after=first[-1][2], limit=3)
     assert [one[2] for one in first + second] == tenants
+
+
+async def test_ten_thousand_clients_have_their_turn_before_any_has_a_second_in_rounds_of_a_few_ms(conn: Conn) -> None:
+    """The deadline is five times looser than what `bench tenants` holds a round to."""
+    clients, a_round, lanes_each = 10_000, 200, 2
+    await rows(
+        conn,
+        """INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready, ready_at)
+           SELECT gen_random_uuid(), '', t.id, 1, true, now() - random() * interval '1 minute'
+           FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, %s)) t, generate_series(1, %s) RETURNING 1""",
+        (clients, lanes_each),
+    )
+    turns: Counter[UUID] = Counter()
+    rounds_ms: list[float] = []
+    after = UUID(int=0)
+    for served in range(0, clients * lanes_each, a_round):
+        after = UUID(int=0) if served == clients else after
+        began = time.perf_counter()
+        await lanes.promote(conn)
+        async with conn.transaction():
+            picked = await lanes.pick(conn, tier=1, after=after, limit=a_round)
+            assert len(await lanes.hand_out(conn, picked)) == a_round
+        rounds_ms.append((time.perf_counter() - began) * 1000)
+        after = picked[-1][2]
+        turns.update(one[2] for one in picked)
+        assert max(turns.values()) == 1 + served // clients
+    assert len(turns) == clients
+    assert statistics.median(rounds_ms) < 40, rounds_ms
 
 
 async def test_work_that_is_committed_while_a_lane_is_let_go_keeps_it_awake(shop: Shop, conn: Conn) -> None:

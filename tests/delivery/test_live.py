@@ -12,7 +12,6 @@ import pytest
 from relay.db import REPEATABLE, Conn
 from relay.delivery import live
 from relay.delivery.live import Claimed, Dispatched, claim
-from relay.delivery.outcomes import Reason
 from relay.settings import Settings
 from tests.delivery.crew import NOWHERE, claimed, fan_out, rows
 from tests.shop import Shop, open_shop
@@ -90,18 +89,6 @@ async def test_an_endpoint_with_a_closed_gate_gets_nothing_at_once(shop: Shop, c
         await rows(conn, f"UPDATE lanes SET {gate}, ready_at = NULL RETURNING 1")
         await shop.send(1)
         assert await fan_out(shop) == []
-
-
-async def test_cancelling_takes_all_that_nobody_owns(shop: Shop, conn: Conn) -> None:
-    endpoint = await shop.endpoint(NOWHERE)
-    mine = await claimed(shop, conn, 2)
-    await shop.send(2)
-    assert len(await fan_out(shop)) == 2
-    await shop.send(2)
-    await fan_out(shop, window=0)
-    assert await live.cancel_waiting(conn, endpoint, reason=Reason.ENDPOINT_DELETED) == 4
-    assert {row[0] for row in await rows(conn, "SELECT id FROM live")} == {one.id for one in mine}
-    assert await rows(conn, "SELECT DISTINCT state, reason FROM history") == [("cancelled", "endpoint_deleted")]
 
 
 async def test_only_what_was_silent_for_long_is_handed_out_again_under_its_fence(shop: Shop, conn: Conn) -> None:

@@ -44,10 +44,11 @@ DESTINATION = Destination(
     url="https://example.com/hook",
     timeout_ms=30_000,
     max_concurrency=20,
+    rate_limit_per_sec=0,
+    circuit_threshold=5,
     policy=RetryPolicy(),
     headers=(("X-Custom", "of the endpoint"),),
     secrets=(),
-    rate_limit_per_sec=0,
     disabled=False,
     deleted=False,
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -34,6 +36,32 @@ def test_a_delay_stays_within_the_policy_and_its_jitter(policy: RetryPolicy, att
         assert 0 <= plain_s <= policy.longest_ms() / 1000
         assert plain_s * (1 - JITTER) - 1e-6 <= delay_s <= plain_s * (1 + JITTER) + 1e-6
         assert math.isfinite(delay_s)
+
+
+@given(POLICIES, ATTEMPTS, LUCK, st.none() | st.floats(0, 1e9))
+def test_no_delay_is_longer_than_the_policys_longest_and_its_jitter(
+    policy: RetryPolicy, attempts: int, luck: float, retry_after_s: float | None
+) -> None:
+    delay_s = retry_delay_s(policy, attempts=attempts, random=lambda: luck, retry_after_s=retry_after_s)
+    assert delay_s is None or delay_s <= policy.longest_ms() / 1000 * (1 + JITTER) + 1e-6
+
+
+@given(POLICIES, ATTEMPTS, LUCK, st.floats(0, 1e9))
+def test_nothing_is_tried_earlier_than_a_retry_after_asks_up_to_the_policys_longest(
+    policy: RetryPolicy, attempts: int, luck: float, retry_after_s: float
+) -> None:
+    delay_s = retry_delay_s(policy, attempts=attempts, random=lambda: luck, retry_after_s=retry_after_s)
+    assert delay_s is None or delay_s >= min(retry_after_s, policy.longest_ms() / 1000)
+
+
+@given(BACKOFF.filter(lambda policy: policy.backoff_mult >= 1.5), LUCK, LUCK)
+def test_backoff_grows_whatever_the_jitter_until_it_reaches_its_longest(
+    policy: RetryPolicy, one: float, two: float
+) -> None:
+    first = retry_delay_s(policy, attempts=1, random=lambda: one)
+    second = retry_delay_s(policy, attempts=2, random=lambda: two)
+    if first is not None and second is not None and policy.delay_ms(2) < policy.longest_ms():
+        assert first <= second + 1e-6
 
 
 @given(POLICIES, ATTEMPTS)
@@ -82,6 +110,12 @@ def test_the_default_policy_makes_eleven_attempts_over_about_34_hours() -> None:
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC).timestamp()
 
 
+@pytest.fixture(autouse=True)
+def own_time_zone() -> Iterator[None]:
+    yield
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
@@ -89,6 +123,9 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC).timestamp()
         (" 0 ", 0.0),
         ("Mon, 23 Nov 2026 12:00:30 GMT", 30.0),
         ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
+        ("Monday, 23-Nov-26 12:00:30 GMT", 30.0),
+        ("Mon Nov 23 12:00:30 2026", 30.0),
+        ("Mon, 23 Nov 2026 12:00:30 -0000", 30.0),
         ("", None),
         ("soon", None),
         ("-1", None),
@@ -96,7 +133,11 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC).timestamp()
         ("Mon, 99 Foo 2026 12:00:30 GMT", None),
     ],
 )
-def test_retry_after_is_read_in_both_forms(value: str, seconds: float | None) -> None:
+def test_retry_after_is_read_in_both_forms_wherever_the_machine_is(
+    value: str, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
     assert parse_retry_after(value, now_s=NOW) == seconds
 
 

@@ -66,7 +66,7 @@ def test_the_same_bytes_arrive_at_every_attempt_and_read_back(
     client: Client, sink: Sink, way: Callable[[Client, bytes], Answer]
 ) -> None:
     sink.answer = lambda arrival: Reply(500 if arrival.attempt == 1 else 200)
-    endpoint = client.endpoint(sink.url(), retrySchedule=[20])
+    endpoint = client.endpoint(sink.url(), retrySchedule=[20], circuitThreshold=1000)
     sent = {id_in(way(client, payload)): payload for payload in ODD}
     wait_until(lambda: len(sink.arrivals) == 2 * len(ODD), what="both attempts of each")
     for id, payload in sent.items():

@@ -1,4 +1,4 @@
-"""What web processes and fan-out do: relay/intake/outbox.py, relay/delivery/fanout.py and live.cancel_waiting."""
+"""What web processes and fan-out do: relay/intake/outbox.py, relay/delivery/fanout.py and disabling.py."""
 
 from __future__ import annotations
 

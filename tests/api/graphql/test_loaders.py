@@ -19,6 +19,7 @@ QUERY = """query($first: Int!) { events(first: $first) { totalCount edges { node
     deliveryAttempts { id }
     deliveries(first: 10) {
         id status destination maxAttempts priority endpoint { id url stats { successRate } } event { id eventType }
+        replayOf { id } replayedBy { id status }
         deliveryAttempts { attemptNumber statusCode durationMs timings responseBody responseHeaders reason }
     } } } } }"""
 CREATE = "mutation($i: CreateEndpointInput!) { createEndpoint(input: $i) { endpoint { id } } }"
