@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -17,8 +17,9 @@ from relay.db import Conn, Database
 from relay.settings import Settings
 from relay.verify import ledger
 from relay.verify.findings import LISTED, Check, Found, found
-from relay.verify.ledger import next_size, sweep
+from relay.verify.ledger import next_size
 from tests.delivery.crew import rows
+from tests.ledger import offenders
 from tests.rows import World, make_world
 
 ALIVE = 11
@@ -205,14 +206,6 @@ async def db(settings: Settings) -> AsyncIterator[Database]:
     await db.open()
     yield db
     await db.close()
-
-
-async def offenders(db: Database, *, since: timedelta = timedelta(hours=1)) -> dict[Check, Found]:
-    """What verify finds, by check."""
-    total: dict[Check, Found] = {}
-    async for one in sweep(db, since=datetime.now(UTC) - since, keep_days=30):
-        total[one.check] = total[one.check] + one if one.check in total else one
-    return {check: one for check, one in total.items() if one.count}
 
 
 async def test_nothing_is_found_where_everything_fits(db: Database, busy: Busy) -> None:
