@@ -21,7 +21,7 @@ from relay.verify.findings import Chunk, Found
 
 STATEMENT_S = 0.5
 _FIRST_SIZE = 1_000
-_SIZES = (100, 50_000)
+_SIZES = (100, 20_000)
 _LANES = 1_000
 
 

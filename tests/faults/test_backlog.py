@@ -20,7 +20,6 @@ from relay.delivery import lanes
 from relay.runtime import Worker
 from relay.settings import Settings
 from tests.delivery.crew import open_crew, rows
-from tests.running import until_true
 from tests.shop import Shop, open_shop
 
 BACKLOG = int(os.environ.get("BACKLOG", "50000"))
@@ -75,6 +74,15 @@ async def tick(crew: Worker, times: int) -> None:
         await crew.clock._tick()
 
 
+async def until_announced(crew: Worker, conn: Conn, *, timeout_s: float) -> float:
+    """Wait until there is a message for each of many lanes that are handed out; return how many seconds that took."""
+    began = time.monotonic()
+    while (messages := await crew.queue.length("lane")) < 100 or messages < await lanes.count_unclaimed(conn, tier=1):
+        assert time.monotonic() - began < timeout_s
+        await asyncio.sleep(0.02)
+    return time.monotonic() - began
+
+
 async def test_redis_stays_small_whatever_waits(settings: Settings, shop: Shop, conn: Conn, client: Any) -> None:
     before = (await client.info("memory"))["used_memory"]
     await wait_for_a_worker(shop, conn, BACKLOG)
@@ -97,13 +105,9 @@ async def test_all_is_due_again_soon_after_redis_was_emptied(
     async with open_crew(settings) as crew:
         running = asyncio.ensure_future(crew.clock.run())
         try:
-            await until_true(conn, "SELECT count(*) >= 100 FROM lanes WHERE fence IS NOT NULL", 30)
+            await until_announced(crew, conn, timeout_s=30.0)
             await client.flushall()
-            began = time.monotonic()
-            while await crew.queue.length("lane") < await lanes.count_unclaimed(conn, tier=1):
-                assert time.monotonic() - began < DUE_AGAIN_S
-                await asyncio.sleep(0.02)
-            took_s = time.monotonic() - began
+            took_s = await until_announced(crew, conn, timeout_s=DUE_AGAIN_S)
         finally:
             running.cancel()
     print(f"{EMPTIED:,} deliveries wait; what was handed out is so again {took_s:.1f} s after FLUSHALL")
