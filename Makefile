@@ -1,9 +1,12 @@
 # Relay. `make run` needs Python 3.11 and nothing else; `make help` lists the rest.
 PYTHON ?= python3
 BIN := .venv/bin
+REPORT ?= bench/results/proof.txt
 SYSTEM_TESTS = $(BIN)/python -m pytest -q --collect-only -m system 2>/dev/null | grep -c '::'
 
-.PHONY: run test check bench demo fmt setup setup-dev lock help
+PROVED = $(shell grep -rlE 'tests.scale import' tests --include=test_*.py | sort)
+
+.PHONY: run test check proof bench demo fmt setup setup-dev lock help
 
 run: setup  ## start everything on this machine (Ctrl-C stops it)
 	@$(BIN)/relay up --end-with-parent
@@ -17,6 +20,11 @@ check: setup-dev  ## what CI runs: lint, format, types, every test
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -q -n 3
+
+proof: setup-dev  ## the long lists at full size, and the benchmarks of the core; REPORT names the file of figures
+	@rm -f $(REPORT)
+	RELAY_TESTS_FULL=1 RELAY_TESTS_REPORT=$(REPORT) $(BIN)/python -m pytest -q -n 0 $(PROVED)
+	$(BIN)/python -m bench core | tee -a $(REPORT)
 
 bench: setup-dev  ## measure (ARGS="single fanout10 latency-idle", or "core")
 	@$(BIN)/python -m bench $(ARGS)

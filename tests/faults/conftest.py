@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from relay.settings import Settings
-from relay.verify.findings import Found
-from relay.verify.ledger import sweep
+from tests.ledger import offenders
 from tests.running import Running, worker
 from tests.shop import Shop, open_shop
 
@@ -22,14 +20,7 @@ async def shop(settings: Settings) -> AsyncIterator[Shop]:
     """A shop whose ledger must be right when the test is over, whatever was killed in it."""
     async with open_shop(settings) as shop:
         yield shop
-        assert await offenders(shop) == []
-
-
-async def offenders(shop: Shop) -> list[Found]:
-    """What `relay verify` finds."""
-    since = datetime.now(UTC) - timedelta(hours=1)
-    found = sweep(shop.web.db, since=since, keep_days=shop.web.settings.retention_days)
-    return [one async for one in found if one.count]
+        assert await offenders(shop.web.db) == {}
 
 
 @pytest.fixture

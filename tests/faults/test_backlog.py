@@ -1,13 +1,8 @@
-"""A backlog lives in Postgres: Redis stays small whatever waits, and when it is emptied all is handed out again.
-
-BACKLOG is how many deliveries wait, 50 000 where it is not set. `BACKLOG=1000000 pytest -s tests/faults/test_backlog.py`
-is the full size, and prints its figures.
-"""
+"""A backlog lives in Postgres: Redis stays small whatever waits, and when it is emptied all is handed out again."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,13 +15,14 @@ from relay.delivery import lanes
 from relay.runtime import Worker
 from relay.settings import Settings
 from tests.delivery.crew import open_crew, rows
+from tests.scale import sized, tell
 from tests.shop import Shop, open_shop
 
-BACKLOG = int(os.environ.get("BACKLOG", "50000"))
+BACKLOG = sized(1_000_000, 50_000)
 CLIENTS = 1_000
 EMPTIED = BACKLOG // 10
 MEGABYTES = 50 * BACKLOG / 1_000_000
-DUE_AGAIN_S = 5.0 if BACKLOG >= 1_000_000 else 25.0
+DUE_AGAIN_S = float(sized(5, 25))
 
 
 @pytest.fixture
@@ -92,7 +88,7 @@ async def test_redis_stays_small_whatever_waits(settings: Settings, shop: Shop, 
         await tick(crew, 10)
         handed_out = await lanes.count_unclaimed(conn, tier=1)
     used = ((await client.info("memory"))["used_memory"] - before) / 1e6
-    print(f"{BACKLOG:,} deliveries wait, {handed_out} lanes are handed out, Redis has grown by {used:.1f} MB")
+    tell(f"{BACKLOG:,} deliveries wait, {handed_out} lanes are handed out, Redis has grown by {used:.1f} MB")
     assert handed_out > 100
     assert used < max(2.0, MEGABYTES)
 
@@ -110,7 +106,7 @@ async def test_all_is_due_again_soon_after_redis_was_emptied(
             took_s = await until_announced(crew, conn, timeout_s=DUE_AGAIN_S)
         finally:
             running.cancel()
-    print(f"{EMPTIED:,} deliveries wait; what was handed out is so again {took_s:.1f} s after FLUSHALL")
+    tell(f"{EMPTIED:,} deliveries wait; what was handed out is so again {took_s:.1f} s after FLUSHALL")
     due = """SELECT count(*) FROM live d JOIN lanes l ON l.endpoint_id = d.endpoint_id AND l.key = d.lane
              WHERE d.due_at <= now() AND (l.ready OR l.fence IS NOT NULL)"""
     assert await rows(conn, due) == [(EMPTIED,)]
