@@ -100,8 +100,8 @@ async def test_a_410_disables_the_endpoint_with_one_notice(world: World) -> None
     assert await rows(world.conn, "SELECT status, disabled_reason FROM endpoints") == [("disabled", "gone")]
     again = await seen_to(world, await died(world, reason=Reason.GONE))
     assert [one.kind for one in again] == [Kind.DELIVERY_DEAD]
-    letters = await rows(world.conn, "SELECT reason FROM dead_letters WHERE id = %s AND NOT told", [waiting])
-    assert letters == [("endpoint_disabled",)]
+    letters = await rows(world.conn, "SELECT reason, told FROM dead_letters WHERE id = %s", [waiting])
+    assert letters == [("endpoint_disabled", True)], "one notice tells of the endpoint, none of each that died with it"
 
 
 async def test_a_410_to_a_notice_disables_the_endpoint_without_one(world: World) -> None:

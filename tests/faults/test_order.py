@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from itertools import pairwise
 
+from relay.catalog.policies import FIFOHeadPolicy
 from relay.db import Conn
 from relay.recovery.retry import retry
 from tests.faults.conftest import StartWorker
@@ -93,7 +94,9 @@ async def test_a_dead_head_blocks_its_lane_until_it_is_repeated_in_its_place(
 ) -> None:
     ill = True
     with Sink(lambda _: Answer(status=500 if ill else 200)) as sink:
-        await shop.endpoint(sink.url(), fifo=True, fifo_on_dead="block", max_retries=0, circuit_threshold=1000)
+        await shop.endpoint(
+            sink.url(), fifo=True, fifo_on_dead=FIFOHeadPolicy.BLOCK, max_retries=0, circuit_threshold=1000
+        )
         await shop.send(3)
         start_worker()
         await until_true(conn, "SELECT count(*) = 1 FROM lanes WHERE blocked_by IS NOT NULL", 20)
