@@ -91,26 +91,20 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Conn]:
-        """Lend a connection inside a transaction that Postgres ends itself if it stands idle for 5 s.
-
-        Commits at the end; an exception rolls back, as every connection that goes back to the pool does.
-        """
-        async with self.connection() as conn:
-            await conn.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'")
+        """Lend a connection inside a transaction; see `transaction`."""
+        async with self.connection() as conn, transaction(conn):
             yield conn
-            await conn.commit()
 
-    @asynccontextmanager
-    async def pipeline(self) -> AsyncIterator[Conn]:
-        """Lend a connection inside such a transaction, whose statements do not wait for the answers of those before.
 
-        An error is raised where an answer is read, at the end at the latest.
-        """
-        async with self.connection() as conn, conn.pipeline():
-            await conn.execute("BEGIN")
-            await conn.execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
-            yield conn
-            await conn.commit()
+@asynccontextmanager
+async def transaction(conn: Conn) -> AsyncIterator[None]:
+    """Make a transaction of the block that Postgres ends itself if it stands idle for 5 s.
+
+    Commits at the end; an exception rolls back, as every connection that goes back to the pool does.
+    """
+    await conn.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'")
+    yield
+    await conn.commit()
 
 
 async def _refuse_asynchronous_default(conn: Conn) -> None:

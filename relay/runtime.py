@@ -23,6 +23,7 @@ from relay.delivery.counters import Counters
 from relay.delivery.deliver import Deliverer
 from relay.delivery.destinations import Destinations
 from relay.delivery.fanout import FanOut
+from relay.delivery.following import Following
 from relay.delivery.holder import LaneHolder
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import hints_for
@@ -128,7 +129,9 @@ class Worker:
             self.transport, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
         )
         self.deliverer = self._make_deliverer()
-        self.taker = Taker(self.db, self.deliverer, beats=self.beats, holdings=self.holdings)
+        following = Following(self.deliverer, beats=self.beats, holdings=self.holdings)
+        self.recorder.next_step = following.begin
+        self.taker = Taker(self.db, self.deliverer, following, beats=self.beats, holdings=self.holdings)
         self.holder = LaneHolder(
             self.db,
             self.deliverer,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from relay.db import LOST, Database
 from relay.delivery import lanes
@@ -79,6 +80,7 @@ class LaneHolder:
         hold = _Hold(lane, until=asyncio.get_running_loop().time() + HOLD_S, generation=generation)
         try:
             destination = await self._deliverer.destination(lane.endpoint_id)
+            hold.metered = destination.rate_limit_per_sec > 0
             await (self._send_heads if lane.ordered else self._refill)(hold, destination)
             await self._release(hold, destination)
         except LOST as cause:
@@ -126,16 +128,16 @@ class LaneHolder:
 
     async def _take(self, hold: _Hold, *, limit: int) -> bool:
         """Take what is due and there is room for; False when the lane has no more for now."""
-        taken = await self._ask(hold, Want(hold.lane, limit))
+        taken = await self._ask(hold, hold.want(limit))
         if taken.half_open and not taken.claimed:
-            await self._ask(hold, Want(hold.lane, 1, probes=True))
+            await self._ask(hold, replace(hold.want(), probes=True))
             return False
         return await self._again(hold, taken)
 
     async def _ask(self, hold: _Hold, want: Want) -> Taken:
         hold.in_flight += want.limit
         try:
-            taken, sent = await self._taker.take(want, done=hold.done)
+            taken, sent = await self._taker.take(want, hold)
         except BaseException:
             hold.in_flight -= want.limit
             raise
@@ -158,13 +160,14 @@ class LaneHolder:
     # ---- FIFO lanes: the head, and after its record the next ----------------------------------------------------------
 
     async def _send_heads(self, hold: _Hold, destination: Destination) -> None:
-        """Send head after head, each in a seat taken before; the lane is kept until its head is recorded, however long."""
+        """Send head after head in a seat taken before; the lane is kept until the last one is recorded, however long."""
         while self._goes_on(hold) and await self._find_seat(hold, destination):
-            taken = await self._send_head(hold, Want(hold.lane), destination)
+            try:
+                taken = await self._send_from_seat(hold, destination)
+            finally:
+                self._sender.leave(destination)
             if taken.suspect:
                 taken = await self._send_head_alone(hold, destination)
-            elif taken.half_open and taken.wait_s is None and await self._find_seat(hold, destination):
-                taken = await self._send_head(hold, Want(hold.lane, probes=True), destination)
             if not taken.claimed and not await self._again(hold, taken):
                 return
 
@@ -175,24 +178,30 @@ class LaneHolder:
         hold.crowded_per_s = self._sender.takes_per_s(destination)
         return False
 
-    async def _send_head(self, hold: _Hold, want: Want, destination: Destination) -> Taken:
-        """Take and send the head in the seat that was taken, and wait until it is recorded."""
-        hold.answered.clear()
-        try:
-            taken, sent = await self._taker.take(want, done=hold.answered.set)
-        except BaseException:
-            self._sender.leave(destination)
-            raise
-        if not sent:
-            self._sender.leave(destination)
-        else:
-            await hold.answered.wait()
+    async def _send_from_seat(self, hold: _Hold, destination: Destination) -> Taken:
+        hold.goes_on_with = lambda: self._goes_on(hold) and self._sender.may_stay(destination)
+        taken = await self._send_head(hold, hold.want())
+        if taken.half_open and not taken.claimed and taken.wait_s is None:
+            taken = await self._send_head(hold, replace(hold.want(), probes=True))
         return taken
 
+    async def _send_head(self, hold: _Hold, want: Want) -> Taken:
+        """Take and send the head, and wait until it, and all that followed it, is recorded; return the last answer."""
+        hold.answered.clear()
+        hold.last = None
+        taken, sent = await self._taker.take(want, hold)
+        if sent:
+            await hold.answered.wait()
+        return hold.last or taken
+
     async def _send_head_alone(self, hold: _Hold, destination: Destination) -> Taken:
+        hold.goes_on_with = lambda: False
         async with self._sender.alone():
             self._sender.sit_down(destination)
-            return await self._send_head(hold, Want(hold.lane, alone=True), destination)
+            try:
+                return await self._send_head(hold, replace(hold.want(), alone=True))
+            finally:
+                self._sender.leave(destination)
 
     # ---- letting go ---------------------------------------------------------------------------------------------------
 
@@ -220,9 +229,24 @@ class _Hold:
         self.metered = False
         self.crowded_per_s: float | None = None
         self.answered = asyncio.Event()
+        self.last: Taken | None = None
+        self.goes_on_with: Callable[[], bool] = lambda: False
+
+    def want(self, limit: int = 1) -> Want:
+        """What to ask for."""
+        return Want(self.lane, limit, metered=self.metered)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it wants the next head right after the last one."""
+        return self.goes_on_with()
+
+    def hear(self, taken: Taken) -> None:
+        """Nothing follows the last head, and this is why."""
+        self.last = taken
 
     def done(self) -> None:
-        """One of its deliveries is answered, put back or dropped."""
+        """One of its deliveries is answered (a head: recorded), put back or dropped."""
         self.in_flight -= 1
         self.answered.set()
 

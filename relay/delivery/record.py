@@ -98,44 +98,40 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
 async def move_heads(conn: Conn, batch: Sequence[Recorded], dead: Sequence[UUID]) -> None:
     """Ring the FIFO lanes of recorded deliveries, whose heads are others now, or let a dead head block its lane.
 
-    Belongs into the transaction of their record.
+    Belongs into the transaction of their record. An answer to a head that releaseFIFOLock took from its holder is counted
+    as an attempt, once, and changes nothing else.
     """
     await conn.execute(
-        """UPDATE lanes l SET ready_at = least(l.ready_at, now()), blocked_by = coalesce(u.blocks, l.blocked_by)
-           FROM (SELECT DISTINCT ON (endpoint_id, key) endpoint_id, key,
-                     CASE WHEN id = ANY(%s::uuid[]) AND blocks_lane(endpoint_id) THEN id END AS blocks
-                 FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) AS x (endpoint_id, key, id)
-                 ORDER BY endpoint_id, key, blocks) u
-           WHERE l.endpoint_id = u.endpoint_id AND l.key = u.key""",
-        (
-            dead,
-            [one.delivery.endpoint_id for one in batch],
-            [one.delivery.lane for one in batch],
-            [one.delivery.id for one in batch],
-        ),
+        """WITH u AS MATERIALIZED (
+            SELECT * FROM unnest(%s::uuid[], %s::int8[], %s::uuid[], %s::text[], %s::bool[], %s::text[], %s::text[], %s::int[],
+                %s::float4[]) AS u (id, fence, endpoint_id, key, final, reason, url, status, total_ms)),
+        late AS (
+            UPDATE live l SET attempts = l.attempts + 1, released_fence = NULL
+            FROM u WHERE l.id = u.id AND l.released_fence = u.fence AND u.reason IS NOT NULL
+            RETURNING l.id, l.attempts, l.tenant_id, l.endpoint_id, u.reason, u.url, u.status, u.total_ms),
+        counted AS (
+            INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, total_ms)
+            SELECT id, attempts, tenant_id, endpoint_id, reason, url, status, total_ms FROM late)
+        UPDATE lanes l SET ready_at = least(l.ready_at, now()), blocked_by = coalesce(x.blocks, l.blocked_by)
+        FROM (SELECT DISTINCT ON (endpoint_id, key) endpoint_id, key,
+                  CASE WHEN id = ANY(%s::uuid[]) AND blocks_lane(endpoint_id) THEN id END AS blocks
+              FROM u WHERE final ORDER BY endpoint_id, key, blocks) x
+        WHERE l.endpoint_id = x.endpoint_id AND l.key = x.key""",
+        (*_head_columns(batch), list(dead)),
     )
 
 
-async def count_late(conn: Conn, batch: Sequence[Recorded]) -> None:
-    """Count answers of heads that releaseFIFOLock took from their holder, once each; they change nothing else."""
-    answers = [(one.delivery, one.attempt) for one in batch if one.attempt is not None]
-    await conn.execute(
-        """WITH l AS (
-            UPDATE live l SET attempts = l.attempts + 1, released_fence = NULL
-            FROM unnest(%s::uuid[], %s::int8[], %s::text[], %s::text[], %s::int[], %s::float4[])
-                AS u (id, fence, reason, url, status, total_ms)
-            WHERE l.id = u.id AND l.released_fence = u.fence
-            RETURNING l.id, l.attempts, l.tenant_id, l.endpoint_id, u.reason, u.url, u.status, u.total_ms)
-        INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, total_ms)
-        SELECT id, attempts, tenant_id, endpoint_id, reason, url, status, total_ms FROM l""",
-        (
-            [delivery.id for delivery, _ in answers],
-            [delivery.fence for delivery, _ in answers],
-            [attempt.reason.value for _, attempt in answers],
-            [attempt.url for _, attempt in answers],
-            [attempt.status for _, attempt in answers],
-            [attempt.total_ms for _, attempt in answers],
-        ),
+def _head_columns(batch: Sequence[Recorded]) -> tuple[list[object], ...]:
+    return (
+        [one.delivery.id for one in batch],
+        [one.delivery.fence for one in batch],
+        [one.delivery.endpoint_id for one in batch],
+        [one.delivery.lane for one in batch],
+        [not isinstance(one.outcome, Retry) for one in batch],
+        [one.attempt.reason.value if one.attempt else None for one in batch],
+        [one.attempt.url if one.attempt else None for one in batch],
+        [one.attempt.status if one.attempt else None for one in batch],
+        [one.attempt.total_ms if one.attempt else None for one in batch],
     )
 
 

@@ -8,19 +8,36 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Protocol
 from uuid import UUID
 
 from relay import metrics
-from relay.db import Conn, Database, write_all
+from relay.db import Conn, Database, transaction, write_all
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import Claimed, put_back
-from relay.delivery.outcomes import Dead, Reason, Retry
-from relay.delivery.record import Attempt, Recorded, count_late, move_heads, record, state_of
+from relay.delivery.outcomes import Dead, Reason
+from relay.delivery.record import Attempt, Recorded, move_heads, record, state_of
 
 MAX_ROWS = 200
 MAX_KEPT = 10_000
 _GATHER_S = 0.003
 _LOG = logging.getLogger(__name__)
+
+
+class NextStep(Protocol):
+    """What follows recorded heads of FIFO lanes (`relay.delivery.following`)."""
+
+    async def take(self, conn: Conn) -> None:
+        """Take the next heads."""
+        ...
+
+    def undo(self) -> None:
+        """Forget what was taken."""
+        ...
+
+    def send(self) -> set[tuple[UUID, int]]:
+        """Send what was taken; return the recorded heads that something follows."""
+        ...
 
 
 class Recorder:
@@ -41,6 +58,8 @@ class Recorder:
         """
         self.on_recorded: Callable[[Sequence[Recorded]], None] = lambda _: None
         self.on_end: Callable[[], Awaitable[None]] | None = None
+        #: Begins, in the transaction that records heads of FIFO lanes, to take the next ones.
+        self.next_step: Callable[[Conn, Sequence[Recorded]], Awaitable[NextStep | None]] | None = None
         self._on_waiting = on_waiting
         self._db = db
         self._holdings = holdings
@@ -49,6 +68,7 @@ class Recorder:
         self._returns: dict[tuple[UUID, int], Claimed] = {}
         self._flushing: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
+        self._followed: set[tuple[UUID, int]] = set()
 
     @property
     def full(self) -> bool:
@@ -106,10 +126,12 @@ class Recorder:
         batch = sorted((self._outcomes[key] for key in keys), key=lambda one: one.delivery.id)
         if batch:
             await write_all(self._db, batch, self._record, hopeless=self._record_without_answer)
-            written = [self._outcomes.pop(key) for key in keys]
+            written = {key: self._outcomes.pop(key) for key in keys}
             self._holdings.forget(keys)
-            for one in written:
-                one.done()
+            for key, one in written.items():
+                if key not in self._followed:
+                    one.done()
+            self._followed.clear()
 
     async def _record(self, conn: Conn, batch: Sequence[Recorded]) -> None:
         ordered = [one for one in batch if one.delivery.seq is not None]
@@ -121,11 +143,22 @@ class Recorder:
         self.on_recorded(batch)
 
     async def _record_ordered(self, conn: Conn, batch: Sequence[Recorded], ordered: Sequence[Recorded]) -> list[UUID]:
-        async with conn.pipeline(), conn.transaction():
-            dead = await record(conn, batch)
-            await move_heads(conn, [one for one in ordered if not isinstance(one.outcome, Retry)], dead)
-            await count_late(conn, ordered)
-            return dead
+        """Record heads of FIFO lanes, and take the next ones in the same transaction, where somebody wants them."""
+        step = None
+        try:
+            async with transaction(conn):
+                step = await self.next_step(conn, ordered) if self.next_step else None
+                dead = await record(conn, batch)
+                await move_heads(conn, ordered, dead)
+                if step is not None:
+                    await step.take(conn)
+        except BaseException:
+            if step is not None:
+                step.undo()
+            raise
+        if step is not None:
+            self._followed |= step.send()
+        return dead
 
     async def _record_without_answer(self, one: Recorded, cause: Exception) -> None:
         _LOG.error("the answer to delivery %s cannot be stored, its outcome is: %s", one.delivery.id, cause)

@@ -89,7 +89,7 @@ class Sender:
     async def take_seat(self, destination: Destination) -> bool:
         """Wait for a seat: a slot, and a place in the endpoint's width; False when nothing is sent any more.
 
-        It is for one delivery, sent by `send_seated`, or given back by `leave`.
+        `send_seated` sends in it, one delivery after the other, and `leave` gives it back.
         """
         if self._stopped:
             return False
@@ -110,18 +110,22 @@ class Sender:
         return not self._stopped
 
     def leave(self, destination: Destination) -> None:
-        """Give a seat back that was not used."""
+        """Give a seat back."""
         self._end(self._flow(destination))
 
     def send_seated(self, shipment: Shipment) -> None:
-        """Send a shipment now, for which a seat was taken; nothing lies between this call and its request."""
+        """Send a shipment now, in a seat that stays its holder's; nothing lies between this call and its request."""
         flow = self._flow(shipment.destination)
         flow.enter(shipment.delivery.epoch)
         if not self._stopped and self._may_send(shipment.generation):
-            self._post(shipment, flow)
+            self._post(shipment, flow, end=lambda: None)
         else:
             self._put_back([shipment])
-            self._end(flow)
+
+    def may_stay(self, destination: Destination) -> bool:
+        """Whether a seat may be used for one more: the endpoint's width has not shrunk below those that are taken."""
+        flow = self._flow(destination)
+        return flow.in_flight <= flow.pace.width and not self._quiet.locked()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
@@ -155,6 +159,7 @@ class Sender:
             self.sit_down(shipment.destination)
             self.send_seated(replace(shipment, done=done))
             await answered.wait()
+            self.leave(shipment.destination)
 
     def stop(self) -> None:
         """Begin nothing more, and put back what was not begun."""
@@ -195,7 +200,7 @@ class Sender:
                 return
             elif self._may_send(shipment.generation):
                 self._begin(flow)
-                self._post(shipment, flow)
+                self._post(shipment, flow, end=partial(self._end, flow))
             else:
                 self._put_back([shipment])
 
@@ -218,31 +223,40 @@ class Sender:
             del self._starved[starved]
             self._start(starved)
 
-    def _post(self, shipment: Shipment, flow: Flow) -> None:
+    def _post(self, shipment: Shipment, flow: Flow, *, end: Callable[[], None]) -> None:
+        """Send; `end` is called once there is an outcome."""
         try:
             request = build_request(shipment.delivery, shipment.content, shipment.destination, now_s=time.time())
         except ValueError as cause:
             self._not_signed(shipment, cause)
-            asyncio.get_running_loop().call_soon(self._end, flow)
+            asyncio.get_running_loop().call_soon(end)
             return
-        self._transport.post(request).add_done_callback(partial(self._answered, shipment, flow, request))
+        future = self._transport.post(request)
+        future.add_done_callback(partial(self._answered, shipment, flow, request, end))
 
-    def _answered(self, shipment: Shipment, flow: Flow, request: Request, future: asyncio.Future[Response]) -> None:
+    def _answered(
+        self,
+        shipment: Shipment,
+        flow: Flow,
+        request: Request,
+        end: Callable[[], None],
+        future: asyncio.Future[Response],
+    ) -> None:
         if future.cancelled():
             shipment.done()
         else:
-            response = future.result()
-            reason = response.reason or reason_of(response.status)
-            metrics.ATTEMPTS.labels(reason.value).inc()
-            metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
-            flow.pace.learn(
-                reason, status=response.status, latency_ms=response.timings.total_ms, now_s=time.monotonic()
-            )
-            asked_s = asked_to_wait(response, shipment.destination.policy)
-            status = None if response.reason else response.status
-            outcome = outcome_of(shipment, reason, status=status, retry_after_s=asked_s)
-            self._record(shipment, outcome, attempt_of(request, response, reason), retry_after_s=asked_s)
-        self._end(flow)
+            self._judge(shipment, flow, request, future.result())
+        end()
+
+    def _judge(self, shipment: Shipment, flow: Flow, request: Request, response: Response) -> None:
+        reason = response.reason or reason_of(response.status)
+        metrics.ATTEMPTS.labels(reason.value).inc()
+        metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
+        flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms, now_s=time.monotonic())
+        asked_s = asked_to_wait(response, shipment.destination.policy)
+        status = None if response.reason else response.status
+        outcome = outcome_of(shipment, reason, status=status, retry_after_s=asked_s)
+        self._record(shipment, outcome, attempt_of(request, response, reason), retry_after_s=asked_s)
 
     def _record(
         self, shipment: Shipment, outcome: Outcome, attempt: Attempt, *, retry_after_s: float | None = None

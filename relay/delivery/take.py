@@ -26,12 +26,14 @@ class Want:
     """What the holder of a lane asks for: up to `limit` deliveries that are due.
 
     `probes`: it is the endpoint's one probe, for its circuit is half open. `alone`: nothing else is being sent.
+    `metered`: the endpoint is known to have a rate, which only one may use at a time.
     """
 
     lane: Lane
     limit: int = 1
     probes: bool = False
     alone: bool = False
+    metered: bool = False
 
 
 @dataclass(slots=True)
@@ -50,21 +52,24 @@ class Taken:
 
 
 async def lock(conn: Conn, wants: Sequence[Want]) -> None:
-    """Lock the endpoints' gates and the held lanes, in this order, until the transaction ends."""
-    endpoints = [want.lane.endpoint_id for want in wants]
-    await conn.execute(
-        """SELECT 1 FROM lanes g JOIN endpoints e ON e.id = g.endpoint_id
-           WHERE g.endpoint_id = ANY(%s::uuid[]) AND g.key = '' AND (
-               e.rate_limit_per_sec > 0 OR g.pace_per_sec IS NOT NULL OR g.gate_reason = 'circuit_open')
-           ORDER BY g.endpoint_id FOR NO KEY UPDATE OF g""",
-        (endpoints,),
-    )
+    """Lock the endpoints' gates and the held lanes, in this order, until the transaction ends.
+
+    Gates are shared, but for those that the transaction is to change. Of two that did not know of a rate, and want to move
+    it on, Postgres lets one go on and repeats the other.
+    """
+    alone = [want.lane.endpoint_id for want in wants if want.metered or want.probes]
+    if alone:
+        await conn.execute(
+            """SELECT 1 FROM lanes WHERE endpoint_id = ANY(%s::uuid[]) AND key = ''
+               ORDER BY endpoint_id FOR NO KEY UPDATE""",
+            (alone,),
+        )
     await conn.execute(
         """SELECT 1 FROM lanes l JOIN (
                SELECT DISTINCT endpoint_id, unnest(ARRAY['', key]) AS key
                FROM unnest(%s::uuid[], %s::text[]) AS u (endpoint_id, key)) w USING (endpoint_id, key)
            ORDER BY l.endpoint_id, l.key FOR SHARE OF l""",
-        (endpoints, [want.lane.key for want in wants]),
+        ([want.lane.endpoint_id for want in wants], [want.lane.key for want in wants]),
     )
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from relay.db import REPEATABLE, Conn, Database
 from relay.delivery.beats import Beats
 from relay.delivery.deliver import Cargo, Deliverer
+from relay.delivery.following import Follower, Following
 from relay.delivery.holdings import Holdings, Key
 from relay.delivery.live import Claimed
 from relay.delivery.take import Taken, Want, charge, give_up_probe, lock, take_due, take_heads
@@ -26,16 +27,19 @@ _TRANSACTIONS_AT_ONCE = 2
 @dataclass(frozen=True, slots=True)
 class _Request:
     want: Want
-    done: Callable[[], None]
+    follower: Follower
     answer: asyncio.Future[tuple[Taken, int]]
 
 
 class Taker:
     """Takes for the holders of lanes and hands what it got to the sender."""
 
-    def __init__(self, db: Database, deliverer: Deliverer, *, beats: Beats, holdings: Holdings) -> None:
+    def __init__(
+        self, db: Database, deliverer: Deliverer, following: Following, *, beats: Beats, holdings: Holdings
+    ) -> None:
         self._db = db
         self._deliverer = deliverer
+        self._following = following
         self._beats = beats
         self._holdings = holdings
         self._waiting: deque[_Request] = deque()
@@ -43,12 +47,12 @@ class Taker:
         #: Asks, in the transaction of a take, to probe an endpoint whose circuit is half open: one in the system may.
         self.may_probe: Callable[[Conn, UUID], Awaitable[bool]] | None = None
 
-    async def take(self, want: Want, *, done: Callable[[], None]) -> tuple[Taken, int]:
+    async def take(self, want: Want, follower: Follower) -> tuple[Taken, int]:
         """Take and send; return what was taken and how many are on their way, for each of which `done` is called once.
 
-        A FIFO lane's holder has taken a seat before; it still has it when none is on its way.
+        The holder of a FIFO lane has taken a seat before. Its `done` comes when no head follows the last one.
         """
-        request = _Request(want, done, asyncio.get_running_loop().create_future())
+        request = _Request(want, follower, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         if len(self._running) < _TRANSACTIONS_AT_ONCE:
             task = asyncio.get_running_loop().create_task(self._run())
@@ -84,14 +88,14 @@ class Taker:
         if not claimed:
             return 0
         if not request.want.lane.ordered:
-            return self._deliverer.offer(claimed, cargo, generation=generation, done=request.done)
+            return self._deliverer.offer(claimed, cargo, generation=generation, done=request.follower.done)
         (head,) = claimed
-        return int(self._deliverer.send_seated(head, cargo, generation=generation, done=request.done))
+        return int(self._following.send(head, cargo, request.want, request.follower, generation=generation))
 
     async def _take(self, wants: Sequence[Want]) -> tuple[list[Taken], Cargo]:
         keys: list[Key] = []
         try:
-            async with self._db.pipeline() as conn:
+            async with self._db.transaction() as conn:
                 taken = await self._take_locked(conn, wants)
                 claimed = [one for answer in taken for one in answer.claimed]
                 keys = self._holdings.enter((one.id, one.fence) for one in claimed)
