@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from uuid import UUID
 
-from relay.db import Conn, Database
-from relay.delivery import beats, disabling, fifo_lanes, gates, lanes, pausing
+from relay.db import Database
+from relay.delivery import beats, disabling, fifo_lanes, gates, lanes
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.fanout import FanOut
 from relay.delivery.holdings import Holdings
@@ -20,7 +17,7 @@ from relay.delivery.lanes import Lane
 from relay.delivery.live import FIFO, Claimed, Dispatched, claim, unclaimed
 from relay.delivery.outcomes import Cancelled, Dead, Delivered, Outcome, Reason, Retry
 from relay.delivery.recorder import Recorder
-from relay.delivery.take import SUSPECT_LOST, Taken, Want, charge, give_up_probe, lock, take_due, take_heads
+from relay.delivery.take import Taken, Want, charge, give_up_probe, lock, take_due, take_heads
 from relay.errors import Conflict, NotFound, RelayError
 from relay.intake import cancelling, outbox
 from relay.recovery import jobs
@@ -234,7 +231,7 @@ class Doings:
             async with self.db.connection() as conn:
                 return await lanes.hold(conn, lane, worker=worker)
 
-        def expect(model: Model, result: bool | RelayError, _: Seen) -> None:  # noqa: FBT001
+        def expect(model: Model, result: bool | RelayError, _: Seen) -> None:
             track = model.track(lane.endpoint_id, lane.key)
             ours = track.fence == lane.fence and track.owner is None
             assert good(result) is ours
@@ -346,7 +343,7 @@ class Doings:
             return Dead(Reason.ENDPOINT_DISABLED), False
         return (Dead(Reason.WORKER_LOST), False) if one.lost >= _LOST_AT_MOST else (outcome, True)
 
-    def _expect_record(self, model: Model, one: Claimed, state: str, sent: bool, *, delayed: bool) -> None:  # noqa: FBT001
+    def _expect_record(self, model: Model, one: Claimed, state: str, sent: bool, *, delayed: bool) -> None:
         parcel = model.parcels[one.id]
         if parcel.state in FINAL:
             return
@@ -407,6 +404,17 @@ class Doings:
 
         return Doing("resend", do, expect, keep)
 
+    def resend_lanes(self, keep: Callable[[list[Lane]], None]) -> Doing[list[Lane]]:
+        async def do() -> list[Lane]:
+            async with self.db.connection() as conn:
+                return await lanes.unclaimed(conn, silent_s=0, more_than=0)
+
+        def expect(model: Model, result: list[Lane] | RelayError, _: Seen) -> None:
+            handed = {key: one.fence for key, one in model.tracks.items() if one.fence and one.owner is None}
+            assert {(one.endpoint_id, one.key): one.fence for one in good(result)} == handed
+
+        return Doing("resend lanes", do, expect, keep)
+
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
     def pause(self, endpoint: UUID) -> Doing[int]:
@@ -435,7 +443,7 @@ class Doings:
             async with self.db.transaction() as conn:
                 return await disabling.disable(conn, self.tenant, endpoint, reason=Reason.CANCELLED_BY_USER)
 
-        def expect(model: Model, result: bool | RelayError, seen: Seen) -> None:  # noqa: FBT001
+        def expect(model: Model, result: bool | RelayError, seen: Seen) -> None:
             stand = model.stands[endpoint]
             assert good(result) is stand.usable
             if stand.usable:
@@ -556,9 +564,7 @@ class Doings:
             if decided(result, wins=stand.usable):
                 tier, lane = model.plan(event, endpoint, former=newest)
                 old = newest.id if newest else None
-                model.enter(
-                    Parcel(good(result), event, endpoint, lane, tier, first=False, replay_of=old), heads=newest
-                )
+                model.enter(Parcel(good(result), event, endpoint, lane, tier, first=False, replay_of=old), heads=newest)
                 if newest:
                     model.settle(newest)
 
@@ -589,7 +595,7 @@ class Doings:
             async with self.db.transaction() as conn:
                 return await fifo_lanes.release(conn, endpoint, key)
 
-        def expect(model: Model, result: bool | RelayError, _: Seen) -> None:  # noqa: FBT001
+        def expect(model: Model, result: bool | RelayError, _: Seen) -> None:
             track, head = model.track(endpoint, FIFO + key), model.head(endpoint, FIFO + key)
             held = track.fence is not None or track.blocked_by is not None
             if head is not None and head.state == "sending":
@@ -623,7 +629,7 @@ class Doings:
                 finals = frozenset(one.id for one in model.parcels.values() if one.state in FINAL)
                 limit = 500 if rate is None else max(1, rate // 4)
                 model.tasks[good(result)] = Task("waiting")
-                model.orders[good(result)] = Order(endpoint, frozenset(map(str, statuses)), finals, limit)
+                model.orders[good(result)] = Order(endpoint, frozenset(map(str, statuses)), finals, limit, UUID(int=0))
 
         return Doing("start job", do, expect)
 

@@ -16,7 +16,7 @@ FINAL = frozenset({"delivered", "dead", "cancelled"})
 
 @dataclass
 class Parcel:
-    """A delivery. `state` is waiting, dispatched, sending, or final; `delayed`: due later; `settled`: dead, and off the list."""
+    """A delivery. `state`: waiting, dispatched, sending, or final; `delayed`: due later; `settled`: dead and off the list."""
 
     id: UUID
     event: UUID
@@ -107,7 +107,7 @@ class Order:
     states: frozenset[str]
     finals: frozenset[UUID]
     limit: int
-    cursor: UUID = UUID(int=0)
+    cursor: UUID
 
 
 @dataclass
@@ -188,7 +188,9 @@ class Model(Picture):
         }
         firsts = [(one.event, one.endpoint) for one in seen.parcels.values() if one.first]
         assert len(firsts) == len(set(firsts))
-        in_flight = [(one.endpoint, one.lane) for one in seen.parcels.values() if one.ordered and one.state == "sending"]
+        in_flight = [
+            (one.endpoint, one.lane) for one in seen.parcels.values() if one.ordered and one.state == "sending"
+        ]
         assert len(in_flight) == len(set(in_flight))
 
     def counts(self, stats: QueueStats, *, notices: int) -> None:

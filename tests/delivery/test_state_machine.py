@@ -15,10 +15,18 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from hypothesis import HealthCheck, note, settings
+from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from relay.catalog.endpoints import FIFOHeadPolicy
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.lanes import Lane
 from relay.delivery.live import FIFO, Claimed, Dispatched
@@ -38,7 +46,7 @@ from tests.shop import Shop
 T = TypeVar("T")
 PAYLOADS = (b'{"k": "a"}', b'{"k": "b"}', b"{}")
 KEYS = ("a", "b", "")
-_ROUNDS = 60
+_ROUNDS = 12
 
 which = st.integers(0, 40)
 worker = st.integers(0, 1)
@@ -71,7 +79,7 @@ class Deliveries(RuleBasedStateMachine):
         return Shop(self.web, tenant.id)
 
     @initialize(blocks=st.booleans())
-    def begin(self, blocks: bool) -> None:  # noqa: FBT001
+    def begin(self, blocks: bool) -> None:
         self.model, self.blocks = Model(), blocks
         self.shop = self.run(self._begin())
         self.doings = Doings(self.shop)
@@ -83,7 +91,11 @@ class Deliveries(RuleBasedStateMachine):
         self.endpoints = [self._endpoint(fifo=False), self._endpoint(fifo=True)]
 
     def _endpoint(self, *, fifo: bool) -> UUID:
-        order = {"fifo_partition_key": PATH, "fifo_on_dead": "block" if self.blocks else "park"} if fifo else {}
+        order = (
+            {"fifo_partition_key": PATH, "fifo_on_dead": FIFOHeadPolicy.BLOCK if self.blocks else FIFOHeadPolicy.PARK}
+            if fifo
+            else {}
+        )
         id = self.run(self.shop.endpoint(NOWHERE, fifo=fifo, **order))
         self.model.stands[id] = Stand(epoch=self.run(self._look()).stands[id].epoch)
         self.model.fifo[id], self.model.blocking[id] = fifo, fifo and self.blocks
@@ -204,7 +216,7 @@ class Deliveries(RuleBasedStateMachine):
         self.play(self._hold(lane, self.workers[w]))
 
     def _hold(self, lane: Lane, no: int) -> Doing[Any]:
-        def keep(ours: bool) -> None:  # noqa: FBT001
+        def keep(ours: bool) -> None:
             if ours:
                 self.held.append((lane, no))
 
@@ -254,6 +266,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule()
     def resend(self) -> None:
         self.play(self.doings.resend(self.messages.extend))
+        self.play(self.doings.resend_lanes(self.offered.extend))
 
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
@@ -329,7 +342,11 @@ class Deliveries(RuleBasedStateMachine):
     # ---- jobs ---------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.model.tasks) < 4)
-    @rule(e=st.none() | which, more=st.sets(st.sampled_from(["CANCELLED", "DELIVERED"])), rate=st.sampled_from([None, 4, 8]))
+    @rule(
+        e=st.none() | which,
+        more=st.sets(st.sampled_from(["CANCELLED", "DELIVERED"])),
+        rate=st.sampled_from([None, 4, 8]),
+    )
     def start_job(self, e: int | None, more: set[str], rate: int | None) -> None:
         statuses = [DeliveryStatus.DEAD, *(DeliveryStatus[one] for one in sorted(more))]
         endpoint = None if e is None else chosen(self.endpoints, e)
@@ -349,3 +366,242 @@ class Deliveries(RuleBasedStateMachine):
     @rule(n=which, how=st.sampled_from(["pause", "resume", "cancel"]))
     def move_job(self, n: int, how: str) -> None:
         self.play(self.doings.move_job(self._task(n), how))
+
+    # ---- two at once --------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.messages)
+    @rule(w=worker, n=which, other=st.sampled_from(["cancel", "pause", "disable", "delete", "claim", "open"]))
+    def claim_against(self, w: int, n: int, other: str) -> None:
+        message = chosen(self.messages, n)
+        endpoint = self.model.parcels[message.id].endpoint
+        second: Doing[Any] = {
+            "cancel": lambda: self.doings.cancel(message.id),
+            "pause": lambda: self.doings.pause(endpoint),
+            "disable": lambda: self.doings.disable(endpoint),
+            "delete": lambda: self.doings.delete(endpoint),
+            "claim": lambda: self.doings.claim([message], self.workers[1 - w], self.claimed.extend),
+            "open": lambda: self._move_gate(endpoint, "open"),
+        }[other]()
+        self.race(self.doings.claim([message], self.workers[w], self.claimed.extend), second)
+        if other == "delete" and len(self.endpoints) < 4:
+            self.endpoints.append(self._endpoint(fifo=self.model.fifo[endpoint]))
+
+    @precondition(lambda self: self.held and self.model.parcels)
+    @rule(n=which, p=which, other=st.sampled_from(["cancel", "pause", "drain", "release FIFO", "retry", "give back"]))
+    def take_against(self, n: int, p: int, other: str) -> None:
+        lane, no = chosen(self.held, n)
+        waiting = [one.id for one in self.model.live(lane.endpoint_id, lane.key)] or list(self.model.parcels)
+        key = lane.key.removeprefix(FIFO) if lane.ordered else "a"
+        second: Doing[Any] = {
+            "cancel": lambda: self.doings.cancel(chosen(waiting, p)),
+            "pause": lambda: self.doings.pause(lane.endpoint_id),
+            "drain": lambda: self.doings.drain_fifo(lane.endpoint_id, key, "move"),
+            "release FIFO": lambda: self.doings.release_fifo(lane.endpoint_id, key),
+            "retry": lambda: self.doings.retry(chosen(waiting, p)),
+            "give back": lambda: self.doings.give_back(no),
+        }[other]()
+        self.race(self._take(lane, no, 2), second)
+
+    @precondition(lambda self: self.held and self.model.parcels)
+    @rule(n=which, p=which, other=st.sampled_from(["cancel", "fan out", "retry", "record", "resume", "give back"]))
+    def release_lane_against(self, n: int, p: int, other: str) -> None:
+        """No lane falls asleep over what comes meanwhile."""
+        lane, no = self.held.pop(n % len(self.held))
+        inside = [one.id for one in self.model.live(lane.endpoint_id, lane.key)] or list(self.model.parcels)
+        mine = [one for one in self.claimed if one.endpoint_id == lane.endpoint_id] or [None]
+        second: Doing[Any] = {
+            "cancel": lambda: self.doings.cancel(chosen(inside, p)),
+            "fan out": lambda: self._fan_out(0),
+            "retry": lambda: self.doings.retry(chosen(inside, p)),
+            "record": lambda: (
+                self.doings.record(one, "again") if (one := mine[-1]) else self.doings.resend(lambda _: None)
+            ),
+            "resume": lambda: self.doings.resume(lane.endpoint_id, rate=None),
+            "give back": lambda: self.doings.give_back(no),
+        }[other]()
+        self.race(self.doings.release_lane(lane, no), second)
+
+    @rule(n=which, how=st.sampled_from(["resume", "pause", "close", "open", "reopen", "fan out"]))
+    def hand_out_against(self, n: int, how: str) -> None:
+        id = chosen(self.endpoints, n)
+        second: Doing[Any] = {
+            "resume": lambda: self.doings.resume(id, rate=None),
+            "pause": lambda: self.doings.pause(id),
+            "fan out": lambda: self._fan_out(0),
+        }.get(how, lambda: self._move_gate(id, how))()
+        self.race(self.doings.hand_out(self.offered.extend), second)
+
+    @precondition(lambda self: self.claimed)
+    @rule(
+        n=which,
+        kind=st.sampled_from(sorted(OUTCOMES)),
+        other=st.sampled_from(["record", "give back", "release FIFO", "cancel"]),
+    )
+    def record_against(self, n: int, kind: str, other: str) -> None:
+        one = self._claimed(n)
+        key = one.lane.removeprefix(FIFO) if one.lane.startswith(FIFO) else "a"
+        second: Doing[Any] = {
+            "record": lambda: self.doings.record(one, "delivered"),
+            "give back": lambda: self.doings.give_back(one.owner),
+            "release FIFO": lambda: self.doings.release_fifo(one.endpoint_id, key),
+            "cancel": lambda: self.doings.cancel(one.id),
+        }[other]()
+        self.race(self.doings.record(one, kind), second)
+
+    @precondition(lambda self: any(one.state == "dead" for one in self.model.parcels.values()))
+    @rule(n=which, how=st.tuples(*2 * [st.sampled_from(["retry", "cancel", "replay event", "drain", "release FIFO"])]))
+    def recover_at_once(self, n: int, how: tuple[str, str]) -> None:
+        """Of two who take the same dead delivery on, one does."""
+        dead = chosen([one for one in reversed(self.model.parcels.values()) if one.state == "dead"], n)
+        key = dead.lane.removeprefix(FIFO) if dead.ordered else "a"
+        both: list[Doing[Any]] = [
+            {
+                "retry": lambda: self.doings.retry(dead.id),
+                "cancel": lambda: self.doings.cancel(dead.id),
+                "replay event": lambda: self.doings.replay_event(dead.event),
+                "drain": lambda: self.doings.drain_fifo(dead.endpoint, key, "cancel"),
+                "release FIFO": lambda: self.doings.release_fifo(dead.endpoint, key),
+            }[one]()
+            for one in how
+        ]
+        self.race(*both)
+
+    @precondition(lambda self: any(one.scheduled for one in self.model.letters.values()))
+    @rule(n=which, other=st.sampled_from(["fan out", "come due", "cancel"]))
+    def cancel_scheduled_against(self, n: int, other: str) -> None:
+        scheduled = [one.id for one in self.model.letters.values() if one.scheduled]
+        id = chosen(scheduled[::-1], n)
+        second: Doing[Any] = {
+            "fan out": self._fan_out,
+            "come due": self.doings.come_due,
+            "cancel": lambda: self.doings.cancel_scheduled(id),
+        }[other]()
+        self.race(self.doings.cancel_scheduled(id), second)
+
+    @precondition(lambda self: any(one.status == "running" for one in self.model.tasks.values()) and self.model.parcels)
+    @rule(
+        n=which, p=which, other=st.sampled_from(["cancel job", "pause job", "chunk", "cancel", "retry", "replay event"])
+    )
+    def chunk_against(self, n: int, p: int, other: str) -> None:
+        job = chosen([id for id, one in self.model.tasks.items() if one.status == "running"], n)
+        items = self.model.items(self.model.orders[job]) or list(self.model.parcels.values())
+        item = chosen(items, p)
+        second: Doing[Any] = {
+            "cancel job": lambda: self.doings.move_job(job, "cancel"),
+            "pause job": lambda: self.doings.move_job(job, "pause"),
+            "chunk": lambda: self.doings.run_chunk(job, alone=False),
+            "cancel": lambda: self.doings.cancel(item.id),
+            "retry": lambda: self.doings.retry(item.id),
+            "replay event": lambda: self.doings.replay_event(item.event),
+        }[other]()
+        self.race(self.doings.run_chunk(job, alone=False), second)
+
+    # ---- the end ------------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """Let everything go, send what waits until nothing does, and ask the ledger."""
+        if not hasattr(self, "endpoints") or self.failed:
+            return
+        for no in self.workers:
+            self.play(self.doings.give_back(no))
+        self.workers = [fence(), fence()]
+        self._let_go()
+        for _ in range(_ROUNDS):
+            if self._over():
+                break
+            self._round()
+        assert self._over(), f"something is stuck: {self._open()}"
+        self.run(self._ask_the_ledger())
+
+    @property
+    def failed(self) -> bool:
+        """Whether model and database disagree already: then there is nothing to be drained."""
+        try:
+            self.model.agrees(self.run(self._look()))
+        except AssertionError:
+            return True
+        return False
+
+    def _let_go(self) -> None:
+        for id, stand in self.model.stands.items():
+            if not stand.deleted:
+                self.play(self.doings.resume(id, rate=None))
+            if self.model.fifo[id]:
+                for key in KEYS:
+                    self.play(self.doings.release_fifo(id, key))
+        for id, task in list(self.model.tasks.items()):
+            if task.status == "paused":
+                self.play(self.doings.move_job(id, "resume"))
+        self.play(self.doings.hour())
+        self.play(self.doings.come_due())
+        self.play(self._fan_out())
+
+    def _over(self) -> bool:
+        return self._open() == []
+
+    def _open(self) -> list[object]:
+        jobs = [one for one in self.model.tasks.values() if one.status in {"waiting", "running"}]
+        parcels = [one for one in self.model.parcels.values() if one.state not in FINAL]
+        return [*jobs, *((one, self.model.tracks.get((one.endpoint, one.lane))) for one in parcels)]
+
+    def _round(self) -> None:
+        for id in list(self.model.tasks):
+            self.play(self.doings.count_job(id))
+            self.play(self.doings.run_chunk(id))
+        self.messages.clear()
+        self.offered.clear()
+        self.held.clear()
+        self.play(self.doings.resend(self.messages.extend))
+        if self.messages:
+            self.play(self.doings.park(self.messages))
+            self.play(self.doings.claim(self.messages, self.workers[0], self.claimed.extend))
+        self.play(self.doings.resend_lanes(self.offered.extend))
+        self.play(self.doings.hand_out(self.offered.extend))
+        for lane in self.offered:
+            self.play(self._hold(lane, self.workers[0]))
+        for lane, no in self.held:
+            before = None
+            while before != len(self.claimed):
+                before = len(self.claimed)
+                self.play(self._take(lane, no, 100))
+                self._deliver_all()
+            self.play(self.doings.release_lane(lane, no))
+        self.play(self.doings.hour())
+
+    def _deliver_all(self) -> None:
+        """Everything that is being sent arrives, and a probe that does closes its circuit."""
+        for one in [one for one in self.claimed if self.model.parcels[one.id].fence == one.fence]:
+            self.play(self.doings.record(one, "delivered"))
+            if self.model.stands[one.endpoint_id].gate == "probing":
+                self.play(self.doings.move_gate("close", one.endpoint_id, one.epoch))
+
+    async def _ask_the_ledger(self) -> None:
+        found = [one async for one in sweep(self.web.db, since=self.doings.since, keep_days=30)]
+        assert [one.offenders for one in found if one.count] == []
+
+
+def test_whatever_is_done_in_whatever_order_ends_as_the_model_says(settings: Settings) -> None:
+    """The figures of a run are told."""
+    run_against(settings, Deliveries, examples=sized(600, 30))
+
+
+def run_against(config: Settings, machine: type[Deliveries], *, examples: int) -> None:
+    began, machine.steps = datetime.now(UTC), 0
+    with asyncio.Runner() as runner:
+        machine.runner, machine.web = runner, Web(config)
+        runner.run(machine.web.open())
+        try:
+            run_state_machine_as_test(
+                machine,
+                settings=settings(
+                    max_examples=examples,
+                    stateful_step_count=40,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                    print_blob=False, phases=[Phase.generate],
+                ),
+            )
+        finally:
+            runner.run(machine.web.close())
+    took = (datetime.now(UTC) - began).total_seconds()
+    tell(f"{examples} examples, {machine.steps} doings, {took:.0f} s")
