@@ -158,9 +158,9 @@ class LaneHolder:
         while self._goes_on(hold) and await self._find_seat(hold, destination):
             taken = await self._send_head(hold, Want(hold.lane), destination)
             if taken.suspect:
-                taken = await self._send_head_alone(hold, destination)
+                taken = await self._send_head_alone(hold, Want(hold.lane, alone=True), destination)
             elif taken.half_open and taken.wait_s is None and await self._find_seat(hold, destination):
-                taken = await self._send_head(hold, Want(hold.lane, probes=True), destination)
+                taken = await self._probe(hold, destination)
             if not taken.claimed and not await self._again(hold, taken):
                 return
 
@@ -185,10 +185,16 @@ class LaneHolder:
             await hold.answered.wait()
         return taken
 
-    async def _send_head_alone(self, hold: _Hold, destination: Destination) -> Taken:
+    async def _probe(self, hold: _Hold, destination: Destination) -> Taken:
+        taken = await self._send_head(hold, Want(hold.lane, probes=True), destination)
+        if taken.suspect:
+            return await self._send_head_alone(hold, Want(hold.lane, probes=True, alone=True), destination)
+        return taken
+
+    async def _send_head_alone(self, hold: _Hold, want: Want, destination: Destination) -> Taken:
         async with self._sender.alone():
             self._sender.sit_down(destination)
-            return await self._send_head(hold, Want(hold.lane, alone=True), destination)
+            return await self._send_head(hold, want, destination)
 
     # ---- letting go ---------------------------------------------------------------------------------------------------
 
