@@ -49,10 +49,9 @@ _SLEEPERS = """
 
 async def look(conn: Conn, tenant: UUID) -> Seen:
     """How a client's deliveries, lanes, endpoints, events and jobs stand; asserts that no lane sleeps with work in it."""
-    cursors = [
-        await conn.execute(query.encode(), {"tenant": tenant})
-        for query in (_PARCELS, _STANDS, _PLACES, _TRACKS, _TASKS, _SLEEPERS)
-    ]
+    queries = (_PARCELS, _STANDS, _PLACES, _TRACKS, _TASKS, _SLEEPERS)
+    async with conn.pipeline():
+        cursors = [await conn.execute(query.encode(), {"tenant": tenant}) for query in queries]
     parcels, stands, places, tracks, tasks, sleepers = [await one.fetchall() for one in cursors]
     assert sleepers == []
     return _seen(parcels, stands, [one for one in places if not one[4]], tracks, tasks, places)

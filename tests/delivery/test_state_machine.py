@@ -50,12 +50,16 @@ _ROUNDS = 12
 
 which = st.integers(0, 40)
 worker = st.integers(0, 1)
+kinds = st.lists(st.sampled_from([*sorted(OUTCOMES), "dead"]), max_size=5)
 
 
 def chosen(some: Sequence[T], number: int) -> T:
     return some[number % len(some)]
 
 
+from collections import Counter
+from relay.errors import RelayError
+T_ = Counter()
 class Deliveries(RuleBasedStateMachine):
     """One client with an ordinary and a FIFO endpoint, two workers, and the model of it all."""
 
@@ -78,9 +82,14 @@ class Deliveries(RuleBasedStateMachine):
             tenant, _ = await tenants.ensure(conn, f"client {uuid4()}", vault=self.web.vault)
         return Shop(self.web, tenant.id)
 
-    @initialize(blocks=st.booleans())
-    def begin(self, blocks: bool) -> None:
-        self.model, self.blocks = Model(), blocks
+    @initialize(
+        blocks=st.booleans(),
+        payloads=st.lists(st.sampled_from(PAYLOADS), min_size=3, max_size=6),
+        window=st.sampled_from([0, 2, 4000]),
+        ends=kinds,
+    )
+    def begin(self, blocks: bool, payloads: list[bytes], window: int, ends: list[str]) -> None:
+        self.model, self.blocks, self.notices = Model(), blocks, 0
         self.shop = self.run(self._begin())
         self.doings = Doings(self.shop)
         self.workers = [fence(), fence()]
@@ -89,6 +98,9 @@ class Deliveries(RuleBasedStateMachine):
         self.offered: list[Lane] = []
         self.held: list[tuple[Lane, int]] = []
         self.endpoints = [self._endpoint(fifo=False), self._endpoint(fifo=True)]
+        self.play(self.doings.accept(payloads, priority=5, scheduled=False))
+        self.play(self._fan_out(window))
+        self.work(0, ends)
 
     def _endpoint(self, *, fifo: bool) -> UUID:
         order = (
@@ -103,7 +115,9 @@ class Deliveries(RuleBasedStateMachine):
 
     async def _look(self) -> Any:
         async with self.web.db.connection() as conn:
-            return await look(conn, self.shop.tenant_id)
+            seen = await look(conn, self.shop.tenant_id)
+        self.notices = seen.notices
+        return seen
 
     def play(self, doing: Doing[Any]) -> None:
         """Do one thing, and see that it came to what it had to."""
@@ -113,6 +127,7 @@ class Deliveries(RuleBasedStateMachine):
     async def _play(self, doing: Doing[Any]) -> None:
         result = await doing.attempt()
         note(f"{doing.name}: {result}")
+        T_[doing.name, "refused" if isinstance(result, RelayError) else "nothing" if result in ([], 0, False) else "ok"] += 1
         seen = await self._look()
         doing.expect(self.model, result, seen)
         self.model.agrees(seen)
@@ -127,6 +142,7 @@ class Deliveries(RuleBasedStateMachine):
         results = await asyncio.gather(*(one.attempt() for one in both))
         note(f"{both[0].name}: {results[0]}; at once {both[1].name}: {results[1]}")
         seen = await self._look()
+        T_[both[0].name + " | " + both[1].name, *("refused" if isinstance(result, RelayError) else "nothing" if result in ([], 0, False) else "ok" for result in results)] += 1
         refusals: list[AssertionError] = []
         for order in ((0, 1), (1, 0)):
             model = copy.deepcopy(self.model)
@@ -149,10 +165,9 @@ class Deliveries(RuleBasedStateMachine):
             self.run(self._check_counts())
 
     async def _check_counts(self) -> None:
-        seen = await self._look()
         async with self.web.db.connection() as conn:
             await counts.refresh(conn)
-            self.model.counts(await counts.queue_stats(conn, self.shop.tenant_id), notices=seen.notices)
+            self.model.counts(await counts.queue_stats(conn, self.shop.tenant_id), notices=self.notices)
 
     # ---- intake -------------------------------------------------------------------------------------------------------
 
@@ -222,14 +237,25 @@ class Deliveries(RuleBasedStateMachine):
 
         return self.doings.hold(lane, no, keep)
 
-    @rule(w=worker)
-    def hand_out_and_take(self, w: int) -> None:
-        """What usually happens to lanes that are due."""
-        self.hand_out()
-        for lane in self.offered[-3:]:
+    @rule(w=worker, ends=kinds)
+    def work(self, w: int, ends: list[str]) -> None:
+        """What usually happens: all that may be sent is taken, and of what is being sent some ends."""
+        if self.messages:
+            self.play(self.doings.claim(self.messages[-4:], self.workers[w], self.claimed.extend))
+        self.play(self.doings.hand_out(self.offered.extend))
+        for lane in self.offered[-4:]:
             self.play(self._hold(lane, self.workers[w]))
-        for lane, no in self.held[-3:]:
+        for lane, no in self.held[-4:]:
             self.play(self._take(lane, no, 2))
+        for one, kind in zip(self._being_sent(), ends, strict=False):
+            self.play(self.doings.record(one, kind))
+
+    @rule(w=worker, ends=kinds)
+    def work_more(self, w: int, ends: list[str]) -> None:
+        self.work(w, ends)
+
+    def _being_sent(self) -> list[Claimed]:
+        return [one for one in self.claimed if self.model.parcels[one.id].fence == one.fence]
 
     @precondition(lambda self: self.held)
     @rule(n=which, limit=st.integers(1, 3))
@@ -251,7 +277,7 @@ class Deliveries(RuleBasedStateMachine):
         self.play(self.doings.record(self._claimed(n), kind))
 
     def _claimed(self, n: int) -> Claimed:
-        return self.claimed[-1 - n % len(self.claimed)]
+        return chosen((self._being_sent() if n % 3 else None) or self.claimed[::-1], n)
 
     @precondition(lambda self: self.claimed)
     @rule(n=which)
@@ -270,25 +296,30 @@ class Deliveries(RuleBasedStateMachine):
 
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
-    @rule(n=which)
-    def pause(self, n: int) -> None:
-        self.play(self.doings.pause(chosen(self.endpoints, n)))
+    @rule(n=which, how=st.sampled_from(["pause", "resume", "resume at a rate", "resume", "disable"]))
+    def move_endpoint(self, n: int, how: str) -> None:
+        id = chosen(self.endpoints, n)
+        self.play(
+            {
+                "pause": lambda: self.doings.pause(id),
+                "resume": lambda: self.doings.resume(id, rate=None),
+                "resume at a rate": lambda: self.doings.resume(id, rate=10_000),
+                "disable": lambda: self.doings.disable(id),
+            }[how]()
+        )
 
-    @rule(n=which, rate=st.sampled_from([None, 10_000]))
-    def resume(self, n: int, rate: int | None) -> None:
-        self.play(self.doings.resume(chosen(self.endpoints, n), rate=rate))
-
-    @rule(n=which)
-    def disable(self, n: int) -> None:
-        self.play(self.doings.disable(chosen(self.endpoints, n)))
-
-    @precondition(lambda self: len(self.endpoints) < 4)
+    @precondition(lambda self: len(self.endpoints) < 3)
     @rule(n=which)
     def delete(self, n: int) -> None:
         """Another one of its kind comes in its place."""
         id = chosen(self.endpoints, n)
         self.play(self.doings.delete(id))
-        self.endpoints.append(self._endpoint(fifo=self.model.fifo[id]))
+        self._replace(id)
+
+    def _replace(self, id: UUID) -> None:
+        """The deleted one stays among those that things are done to."""
+        if len(self.endpoints) < 4:
+            self.endpoints.append(self._endpoint(fifo=self.model.fifo[id]))
 
     @rule(n=which, how=st.sampled_from(["open", "open", "close", "reopen", "throttle"]))
     def move_gate(self, n: int, how: str) -> None:
@@ -383,8 +414,8 @@ class Deliveries(RuleBasedStateMachine):
             "open": lambda: self._move_gate(endpoint, "open"),
         }[other]()
         self.race(self.doings.claim([message], self.workers[w], self.claimed.extend), second)
-        if other == "delete" and len(self.endpoints) < 4:
-            self.endpoints.append(self._endpoint(fifo=self.model.fifo[endpoint]))
+        if other == "delete":
+            self._replace(endpoint)
 
     @precondition(lambda self: self.held and self.model.parcels)
     @rule(n=which, p=which, other=st.sampled_from(["cancel", "pause", "drain", "release FIFO", "retry", "give back"]))
@@ -502,6 +533,9 @@ class Deliveries(RuleBasedStateMachine):
         """Let everything go, send what waits until nothing does, and ask the ledger."""
         if not hasattr(self, "endpoints") or self.failed:
             return
+        for one in self.model.parcels.values(): T_["parcel", one.state, one.settled, one.ordered, one.attempts] += 1
+        for one in self.model.tasks.values(): T_["job", one.status, one.done>0] += 1
+        T_["blocked", sum(one.blocked_by is not None for one in self.model.tracks.values())] += 1
         for no in self.workers:
             self.play(self.doings.give_back(no))
         self.workers = [fence(), fence()]
@@ -570,7 +604,7 @@ class Deliveries(RuleBasedStateMachine):
 
     def _deliver_all(self) -> None:
         """Everything that is being sent arrives, and a probe that does closes its circuit."""
-        for one in [one for one in self.claimed if self.model.parcels[one.id].fence == one.fence]:
+        for one in self._being_sent():
             self.play(self.doings.record(one, "delivered"))
             if self.model.stands[one.endpoint_id].gate == "probing":
                 self.play(self.doings.move_gate("close", one.endpoint_id, one.epoch))
@@ -582,7 +616,7 @@ class Deliveries(RuleBasedStateMachine):
 
 def test_whatever_is_done_in_whatever_order_ends_as_the_model_says(settings: Settings) -> None:
     """The figures of a run are told."""
-    run_against(settings, Deliveries, examples=sized(600, 30))
+    run_against(settings, Deliveries, examples=sized(600, int(__import__("os").environ.get("N", "30"))))
 
 
 def run_against(config: Settings, machine: type[Deliveries], *, examples: int) -> None:
@@ -595,13 +629,15 @@ def run_against(config: Settings, machine: type[Deliveries], *, examples: int) -
                 machine,
                 settings=settings(
                     max_examples=examples,
-                    stateful_step_count=40,
+                    stateful_step_count=30,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),
-                    print_blob=False, phases=[Phase.generate],
+                    print_blob=False,
+                    phases=[Phase.generate],
                 ),
             )
         finally:
             runner.run(machine.web.close())
+    for k,v in sorted(T_.items()): print(k,v)
     took = (datetime.now(UTC) - began).total_seconds()
     tell(f"{examples} examples, {machine.steps} doings, {took:.0f} s")
