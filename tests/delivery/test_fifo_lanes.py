@@ -198,6 +198,17 @@ async def work(crew: Worker, until: asyncio.Future[int]) -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_a_head_that_somebody_has_locked_is_left_to_him(shop: Shop, endpoint: UUID, conn: Conn) -> None:
+    """Who cancels, retries or ends a delivery locks it and then its lane; who takes waits for none of them."""
+    head, _ = await insert_waiting(conn, shop.tenant_id, endpoint, 2, lane=LANE)
+    (lane,) = await handed_out(conn)
+    assert await lanes.hold(conn, lane, worker=1)
+    async with shop.web.db.transaction() as other:
+        await other.execute("SELECT FROM live WHERE id = %s FOR UPDATE", (head,))
+        assert await asyncio.wait_for(head_of(conn, lane), 5) == []
+    assert [one.id for one in await head_of(conn, lane)] == [head]
+
+
 async def test_a_head_that_workers_were_lost_with_can_be_the_probe(shop: Shop, conn: Conn, settings: Settings) -> None:
     """It is sent alone, also to find out whether its endpoint is healed: nothing else of its lane could."""
     with Sink() as sink:
