@@ -241,9 +241,12 @@ class Doings:
         return Doing("hold", do, expect, keep)
 
     def take(
-        self, lane: Lane, worker: int, keep: Callable[[list[Claimed]], None], *, limit: int
+        self, lane: Lane, worker: int, keep: Callable[[list[Claimed]], None], *, limit: int, least: int | None = None
     ) -> Doing[list[Claimed]]:
-        """As a lane's holder does it: a suspect alone, and one that probes a half-open circuit."""
+        """As a lane's holder does it: a suspect alone, and one that probes a half-open circuit.
+
+        `least`: so few must be taken, for others are at the same deliveries at this moment.
+        """
 
         async def do() -> list[Claimed]:
             taken = await self._take(Want(lane, limit), worker)
@@ -261,7 +264,8 @@ class Doings:
             stand = model.stands[lane.endpoint_id]
             probes = stand.gate == "half_open" and not stand.paused
             most = limit if stand.passes else 1 if probes else 0
-            assert len(claimed) == min(most, len(ready))
+            available = min(most, len(ready))
+            assert (available if least is None else least) <= len(claimed) <= available
             assert {one.id for one in claimed} <= {one.id for one in ready}
             for one in claimed:
                 parcel = model.parcels[one.id]
