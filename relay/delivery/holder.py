@@ -180,10 +180,10 @@ class LaneHolder:
 
     async def _send_from_seat(self, hold: _Hold, destination: Destination) -> Taken:
         hold.goes_on_with = lambda: self._goes_on(hold) and self._sender.may_stay(destination)
+        hold.probes = False
         taken = await self._send_head(hold, hold.want())
-        if taken.half_open and not taken.claimed and taken.wait_s is None:
-            taken = await self._send_head(hold, replace(hold.want(), probes=True))
-        return taken
+        hold.probes = taken.half_open and not taken.claimed and taken.wait_s is None
+        return await self._send_head(hold, hold.want()) if hold.probes else taken
 
     async def _send_head(self, hold: _Hold, want: Want) -> Taken:
         """Take and send the head, and wait until it, and all that followed it, is recorded; return the last answer."""
@@ -227,6 +227,7 @@ class _Hold:
         self.in_flight = 0
         self.in_vain = 0
         self.metered = False
+        self.probes = False
         self.crowded_per_s: float | None = None
         self.answered = asyncio.Event()
         self.last: Taken | None = None
@@ -234,7 +235,7 @@ class _Hold:
 
     def want(self, limit: int = 1) -> Want:
         """What to ask for."""
-        return Want(self.lane, limit, metered=self.metered)
+        return Want(self.lane, limit, probes=self.probes, metered=self.metered)
 
     @property
     def goes_on(self) -> bool:

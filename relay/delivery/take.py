@@ -112,7 +112,8 @@ async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[
     """Take the heads of FIFO lanes locked by `lock`; one answer for each want.
 
     A lane's head is its smallest seq in any state: when that is being sent, or waits for a retry, the lane waits. Nothing
-    from a lane that its dead head blocks. The head's commit is synchronous: order must survive a crash.
+    from a lane that its dead head blocks, or whose head is locked: who cancels, retries or ends a delivery locks it before
+    its lane, and rings. The head's commit is synchronous: order must survive a crash.
     """
     rows = await conn.execute(
         """WITH w AS MATERIALIZED (
@@ -128,9 +129,12 @@ async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[
             FROM w CROSS JOIN LATERAL (
                 SELECT id, due_at, lost >= %(suspect)s AS suspect FROM live
                 WHERE endpoint_id = w.endpoint_id AND lane = w.key AND seq IS NOT NULL ORDER BY seq LIMIT 1) h),
+        k AS MATERIALIZED (
+            SELECT l.id FROM x JOIN live l ON l.id = x.id WHERE l.fence IS NULL AND l.due_at <= now()
+            FOR UPDATE OF l SKIP LOCKED),
         t AS (
             UPDATE live l SET due_at = NULL, fence = w.row_fence, owner = %(worker)s, sent_at = now()
-            FROM x JOIN w USING (i)
+            FROM x JOIN k USING (id) JOIN w USING (i)
             WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND w.may_go AND (w.alone OR NOT x.suspect)
               AND (w.tokens IS NULL OR x.place <= w.tokens)
             RETURNING w.i, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts,

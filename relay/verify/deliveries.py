@@ -102,19 +102,21 @@ async def letter_bound(conn: Conn, chunk: Chunk, size: int) -> UUID:
 
 
 async def letters(conn: Conn, chunk: Chunk) -> Found:
-    """What is on the list of dead letters is dead, and nobody has repeated it.
+    """What is on the list of dead letters is dead, and nobody has repeated it since it died.
 
-    The other direction cannot be told: cancelling a dead delivery takes it off the list and leaves no other trace.
+    replayEvent with an endpoint repeats also what is on its way; when that dies later, it is not settled yet. The other
+    direction cannot be told: cancelling a dead delivery takes it off the list and leaves no other trace.
     """
     rows = await conn.execute(
         """SELECT x.id, h.state, r.id, count(*) OVER () FROM dead_letters x
            LEFT JOIN (SELECT id, state FROM history WHERE id > %(after)s AND id <= %(upto)s) h ON h.id = x.id
            LEFT JOIN (
-               SELECT DISTINCT ON (replay_of) replay_of, id FROM (
-                   SELECT replay_of, id FROM live WHERE replay_of > %(after)s AND replay_of <= %(upto)s
+               SELECT DISTINCT ON (replay_of) replay_of, id, created_at FROM (
+                   SELECT replay_of, id, created_at FROM live WHERE replay_of > %(after)s AND replay_of <= %(upto)s
                    UNION ALL
-                   SELECT replay_of, id FROM history
-                   WHERE replay_of > %(after)s AND replay_of <= %(upto)s AND id > %(oldest)s) s) r ON r.replay_of = x.id
+                   SELECT replay_of, id, created_at FROM history
+                   WHERE replay_of > %(after)s AND replay_of <= %(upto)s AND id > %(oldest)s) s
+               ORDER BY replay_of, created_at DESC) r ON r.replay_of = x.id AND r.created_at > x.died_at
            WHERE x.id > %(after)s AND x.id <= %(upto)s AND (h.state IS DISTINCT FROM 'dead' OR r.id IS NOT NULL)
            ORDER BY x.id LIMIT %(listed)s""",
         chunk.parameters(),

@@ -10,6 +10,8 @@ import pytest
 
 from relay.db import Conn
 from relay.delivery import fifo_lanes, lanes
+from relay.delivery.breaker import Breaker
+from relay.delivery.counters import Counters
 from relay.delivery.lanes import Lane
 from relay.delivery.live import Claimed
 from relay.delivery.outcomes import Delivered
@@ -17,8 +19,9 @@ from relay.delivery.record import record
 from relay.delivery.take import Want, lock, take_heads
 from relay.runtime import Worker
 from relay.settings import Settings
-from tests.delivery.crew import NOWHERE, handed_out, open_crew, recorded, rows
+from tests.delivery.crew import NOWHERE, fan_out, handed_out, open_crew, recorded, rows
 from tests.rows import insert_waiting
+from tests.running import until, until_true
 from tests.shop import Shop, open_shop
 from tests.sink import Sink
 
@@ -193,3 +196,39 @@ async def work(crew: Worker, until: asyncio.Future[int]) -> None:
             if lane.key == LANE:
                 await crew.holder.hold(lane)
         await asyncio.sleep(0.01)
+
+
+async def test_a_head_that_somebody_has_locked_is_left_to_him(shop: Shop, endpoint: UUID, conn: Conn) -> None:
+    """Who cancels, retries or ends a delivery locks it and then its lane; who takes waits for none of them."""
+    head, _ = await insert_waiting(conn, shop.tenant_id, endpoint, 2, lane=LANE)
+    (lane,) = await handed_out(conn)
+    assert await lanes.hold(conn, lane, worker=1)
+    async with shop.web.db.transaction() as other:
+        await other.execute("SELECT FROM live WHERE id = %s FOR UPDATE", (head,))
+        assert await asyncio.wait_for(head_of(conn, lane), 5) == []
+    assert [one.id for one in await head_of(conn, lane)] == [head]
+
+
+async def test_a_head_that_workers_were_lost_with_can_be_the_probe(shop: Shop, conn: Conn, settings: Settings) -> None:
+    """It is sent alone, also to find out whether its endpoint is healed: nothing else of its lane could."""
+    with Sink() as sink:
+        endpoint = await shop.endpoint(sink.url(), fifo=True)
+        sent = await shop.send(1)
+        await fan_out(shop)
+        await conn.execute("UPDATE live SET lost = 2")
+        await conn.execute(
+            """UPDATE lanes SET gate_reason = 'circuit_open', gate_until = now(), opened_at = now()
+               WHERE endpoint_id = %s AND key = ''""",
+            (endpoint,),
+        )
+        async with open_crew(settings) as crew:
+            breaker = Breaker(crew.db, Counters(settings.state_url))
+            crew.taker.may_probe, crew.recorder.on_recorded, crew.recorder.on_end = (
+                breaker.may_probe,
+                breaker.hear,
+                breaker.close,
+            )
+            for lane in await handed_out(conn):
+                await crew.holder.hold(lane)
+            await until(lambda: sink.events() == dict.fromkeys(sent, 1), 10)
+            await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM lanes WHERE gate_reason IS NOT NULL)", 10)

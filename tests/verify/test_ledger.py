@@ -14,11 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.db import Conn, Database
+from relay.delivery.live import Claimed
+from relay.delivery.outcomes import Dead, Reason
+from relay.delivery.record import record
+from relay.recovery.replay import replay_to
 from relay.settings import Settings
 from relay.verify import ledger
 from relay.verify.findings import LISTED, Check, Found, found
 from relay.verify.ledger import next_size
-from tests.delivery.crew import rows
+from tests.delivery.crew import recorded, rows
 from tests.ledger import offenders
 from tests.rows import World, make_world
 
@@ -212,6 +216,30 @@ async def test_nothing_is_found_where_everything_fits(db: Database, busy: Busy) 
     assert await offenders(db) == {}
 
 
+async def test_a_delivery_that_died_after_somebody_repeated_it_is_no_offender(db: Database, conn: Conn) -> None:
+    world = await make_world(conn)
+    event = await world.event()
+    await world.fanned_out(event, matched=1)
+    first = await world.dispatched(event, owner=ALIVE)
+    await rows(conn, "INSERT INTO workers (no, name) VALUES (%s, 'here') RETURNING 1", (ALIVE,))
+    async with db.transaction() as other:
+        await replay_to(other, world.tenant_id, event, world.endpoint_id, ids=world.ids)
+    (delivery,) = [one for one in await owned_by(conn, ALIVE) if one.id == first]
+    assert await record(conn, [recorded(delivery, Dead(Reason.ATTEMPTS_EXHAUSTED), status=503)]) == [first]
+    assert await offenders(db) == {}
+
+
+async def owned_by(conn: Conn, worker: int) -> list[Claimed]:
+    """What a worker is sending."""
+    found = await rows(
+        conn,
+        """SELECT id, fence, owner, tenant_id, event_id, endpoint_id, tier, lane, attempts, lost, created_at, 1 FROM live
+           WHERE owner = %s""",
+        (worker,),
+    )
+    return [Claimed(*one) for one in found]  # pyright: ignore[reportArgumentType]
+
+
 #: What is done to a system in which all fits, by SQL that returns what must be named; and the checks that see it.
 PLANTED = {
     "an event that nobody has": ("DELETE FROM outbox RETURNING event_id", [Check.EVENT]),
@@ -276,8 +304,8 @@ PLANTED = {
         [Check.DEAD_LETTER],
     ),
     "a dead letter of a repeated one": (
-        """INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason)
-           SELECT id, tenant_id, endpoint_id, event_id, reason FROM history WHERE attempts = 2 RETURNING id""",
+        """INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason, died_at)
+           SELECT id, tenant_id, endpoint_id, event_id, reason, finished_at FROM history WHERE attempts = 2 RETURNING id""",
         [Check.DEAD_LETTER],
     ),
     "a worker that is silent": (
