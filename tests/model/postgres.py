@@ -7,7 +7,7 @@ later, or with the next synchronous one; a crash forgets some suffix of the othe
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
@@ -65,6 +65,8 @@ class Postgres:
 
     random: Random
     ends_idle_transactions: bool
+    #: Hears of each commit: the changed rows, and what they were.
+    on_commit: Callable[[dict[Key, Any], dict[Key, Any], float], None]
     now: float = 0.0
     epoch: int = 0
     down_until: float = 0.0
@@ -111,7 +113,9 @@ class Postgres:
     def apply(self, changes: dict[Key, Any], how: Commit) -> None:
         """Carry out a commit."""
         self._flush_old()
-        undo = _Undo(self.now, [(table, key, self.table(table).get(key)) for table, key in changes])
+        before = {(table, key): self.table(table).get(key) for table, key in changes}
+        self.on_commit(changes, before, self.now)
+        undo = _Undo(self.now, [(table, key, row) for (table, key), row in before.items()])
         for (table, key), row in changes.items():
             self._set(table, key, row)
         if how is Commit.SYNCHRONOUS:
