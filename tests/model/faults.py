@@ -80,6 +80,7 @@ def cut_off(world: World, trouble: Trouble) -> Steps:
 
 def crash(world: World, trouble: Trouble) -> Steps:
     """Postgres dies and comes back without its last asynchronous commits."""
+    yield 4 * world.random.random()
     yield from _aim(world)
     down_s = world.random.choice((0.2, 1.0, 3.0, 9.0))
     lost = world.postgres.crash(down_s=down_s)

@@ -100,7 +100,11 @@ def _lock_unclaimed(tx: Transaction, id: int, fence: int) -> bool:
     if not tx.try_lock(("live", id)):
         return False
     row: Delivery | None = tx.get("live", id)
-    return row is not None and row.fence == fence and row.owner is None
+    return row is not None and row.fence == fence and _is_unclaimed(row)
+
+
+def _is_unclaimed(row: Delivery) -> bool:
+    return row.fence is not None and row.owner is None
 
 
 def _put_back(world: World, tx: Transaction, ids: Sequence[int]) -> Steps:
@@ -138,8 +142,10 @@ def _pause(world: World, web: Process, endpoint: str) -> Steps:
     yield world.blink()
     if world.rules.pause_takes_back:
         with world.postgres.begin(web) as tx:
-            found = [(id, row.fence) for id, row in tx.scan("live") if row.lane[0] == endpoint and row.fence is not None]
+            found = [(id, row.fence) for id, row in tx.scan("live") if row.lane[0] == endpoint and _is_unclaimed(row)]
             yield world.blink()
+            if world.rules.pause_waits_for_claims:
+                yield from tx.lock(*(("live", id) for id, _ in found))
             yield from _put_back(world, tx, [id for id, fence in found if _lock_unclaimed(tx, id, fence)])
             tx.commit()
 

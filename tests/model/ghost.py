@@ -13,7 +13,7 @@ from tests.model.rows import BLOCKING, Claim, Delivery, Lane, LaneId, Violation
 NOTICED_AFTER_S = 2.5
 #: From the commit of a take to the POST of a head, when nothing is frozen.
 _ON_ITS_WAY_S = 0.05
-_IN_VAIN_AT_MOST = 8
+_IN_VAIN_AT_MOST = 4
 
 
 class Sends(Protocol):
@@ -67,10 +67,7 @@ class Ghost:
     def resume(self, endpoint: str) -> None:
         """Somebody begins to resume an endpoint."""
         self._paused.pop(endpoint, None)
-
-    def unblock(self, lane: LaneId) -> None:
-        """Somebody begins to skip the dead head that blocks a lane."""
-        self._blocked.pop(lane, None)
+        self._in_vain.clear()
 
     # ---- commits -------------------------------------------------------------------------------------------------------
 
@@ -81,15 +78,22 @@ class Ghost:
             match row:
                 case Delivery(released_fence=int(fence)) if fence != old.released_fence:
                     self._released[fence] = now
-                case Lane() if old is not None and row.epoch != old.epoch:
-                    self._see_circuit(id[0], row, now)  # type: ignore[index]
+                case Lane() if old is not None:
+                    self._see_lane(id, row, old, now)
                 case "dead":
                     self._see_dead(before["live", id])
                 case _:
                     pass
 
+    def _see_lane(self, lane: LaneId, row: Lane, old: Lane, now: float) -> None:
+        if old.blocked_by is not None and row.blocked_by is None:
+            self._blocked.pop(lane, None)
+        if row.epoch != old.epoch:
+            self._see_circuit(lane[0], row, now)
+
     def _see_circuit(self, endpoint: str, gate: Lane, now: float) -> None:
         self._moved_at[endpoint] = now
+        self._in_vain.clear()
         if gate.open_until is None:
             self._opened_at.pop(endpoint, None)
         else:
@@ -173,9 +177,9 @@ class Ghost:
         if row.owner not in (None, claim.no):
             raise Violation(f"delivery {claim.id} was taken from the worker that owns it: {row}")
 
-    def held(self, lane: LaneId, *, asked: int, taken: int) -> None:
-        """A worker lets go of a lane for which it has asked so often, and got so many."""
-        self._in_vain[lane] = self._in_vain[lane] + 1 if asked and not taken else 0
+    def let_go(self, lane: LaneId, *, asked: int, taken: int, due: float | None) -> None:
+        """A worker lets go of a lane for which it has asked so often, and got so many, until its next is due."""
+        self._in_vain[lane] = self._in_vain[lane] + 1 if asked and not taken and due is not None else 0
         if self._in_vain[lane] > _IN_VAIN_AT_MOST:
             raise Violation(f"{lane} goes round in circles: nothing was to be had in it {self._in_vain[lane]} times")
 

@@ -107,7 +107,11 @@ def _send_heads(hold: Hold) -> Steps:
             return
         if not hold.world.rules.seat_before_take:
             yield seat_s
-        yield from _send_head(hold, taken.claims[0], generation=generation)
+        sending = _send_head(hold, taken.claims[0], generation=generation)
+        if not hold.world.rules.holder_waits_for_record:
+            hold.process.spawn(sending)
+            return
+        yield from sending
 
 
 def _send_head(hold: Hold, claim: Claim, *, generation: int) -> Steps:
@@ -118,10 +122,11 @@ def _send_head(hold: Hold, claim: Claim, *, generation: int) -> Steps:
         outcome = yield from post(world, process, claim)
     yield from record(world, process, claim, outcome=outcome)
     if outcome == "dead" and not world.rules.record_blocks_lane:
-        yield from _block(hold, claim)
+        process.spawn(_block(hold, claim))
 
 
 def _block(hold: Hold, claim: Claim) -> Steps:
+    yield hold.world.moment()
     with hold.world.postgres.begin(hold.process) as tx:
         yield from tx.lock(("lanes", hold.lane))
         tx.put("lanes", hold.lane, replace(tx.get("lanes", hold.lane), blocked_by=claim.id))
@@ -160,6 +165,7 @@ def _take(hold: Hold, *, limit: int, probes: bool = False) -> Asking[Taken]:
         if world.rules.forget_failed_take:
             process.held.difference_update((claim.id, claim.fence) for claim in claims)
         raise
+    claims = [replace(claim, made_at=world.now) for claim in claims]
     hold.taken += len(claims)
     world.say(f"{process.name} takes {[claim.id for claim in claims]}")
     return Taken(claims, half_open)
@@ -201,7 +207,7 @@ def _release(hold: Hold) -> Steps:
         due = early[0] if early is not None else _next_due(world, tx, lane)
         tx.put("lanes", lane, row.let_go(None if row.blocked_by is not None else due))
         tx.commit()
-    world.ghost.held(lane, asked=hold.asked, taken=hold.taken)
+    world.ghost.let_go(lane, asked=hold.asked, taken=hold.taken, due=due)
     world.say(f"{hold.process.name} releases {lane} until {due}")
 
 

@@ -53,7 +53,6 @@ def count_late(tx: Transaction, claim: Claim) -> Steps:
 def release_lane(world: World, web: Process, lane: LaneId) -> Steps:
     """releaseFIFOLock: end the lane's lease, put its head back, and skip a dead one."""
     while True:
-        world.ghost.unblock(lane)
         try:
             with world.postgres.begin(web) as tx:
                 if (yield from _release(world, tx, lane)):

@@ -111,7 +111,9 @@ class Postgres:
         return len(lost)
 
     def apply(self, changes: dict[Key, Any], how: Commit) -> None:
-        """Carry out a commit."""
+        """Carry out a commit; one that changes nothing waits for nothing."""
+        if not changes:
+            return
         self._flush_old()
         before = {(table, key): self.table(table).get(key) for table, key in changes}
         self.on_commit(changes, before, self.now)
@@ -120,7 +122,7 @@ class Postgres:
             self._set(table, key, row)
         if how is Commit.SYNCHRONOUS:
             self._unsafe.clear()
-        elif changes:
+        else:
             self._unsafe.append(undo)
 
     def _set(self, table: str, key: Hashable, row: Any) -> None:

@@ -54,6 +54,8 @@ class Rules:
     heads_are_durable: bool = True
     #: The final record of a head rings its lane.
     record_rings_lane: bool = True
+    #: The holder of a FIFO lane keeps it until its head is recorded.
+    holder_waits_for_record: bool = True
     #: A FIFO lane is let go until its head is due, not until anything in it is.
     release_looks_at_head: bool = True
     #: A dead head blocks its lane (where the endpoint wants that) in the transaction of its record.
@@ -67,6 +69,8 @@ class Rules:
     claim_looks_at_gates: bool = True
     #: A pause takes back what was handed out and nobody has claimed, after the commit of its gate.
     pause_takes_back: bool = True
+    #: What is being claimed at that moment it waits for: that is in flight when the pause is answered.
+    pause_waits_for_claims: bool = True
     #: A take reads the gate after it has locked it.
     gates_after_lock: bool = True
     #: The clock lets lanes behind a gate sleep.

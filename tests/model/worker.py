@@ -13,7 +13,7 @@ from tests.model.postgres import Commit, Deadlock, Lost, Steps, Transaction
 from tests.model.rows import Claim, Delivery, Lane, gate_of
 from tests.model.world import Process, World
 
-MOST_ATTEMPTS = 4
+MOST_ATTEMPTS = 3
 
 
 @dataclass(slots=True)
@@ -50,6 +50,7 @@ def _claim(world: World, process: Process, keys: Sequence[tuple[int, int]]) -> A
                 gates: dict[object, Lane] = dict(tx.scan("lanes"))
                 yield world.blink()
                 yield from tx.lock(*(("live", id) for id, _ in sorted(keys)))
+                yield world.blink()
                 for id, fence in keys:
                     row: Delivery | None = tx.get("live", id)
                     if row is not None and row.fence == fence and row.owner is None:
