@@ -159,7 +159,9 @@ class Clock:
                 if row.fence is not None:
                     continue
                 if row.blocked_by is not None or opens_at is not None:
-                    tx.put("lanes", lane, row.let_go(None if row.blocked_by is not None or opens_at == inf else opens_at))
+                    tx.put(
+                        "lanes", lane, row.let_go(None if row.blocked_by is not None or opens_at == inf else opens_at)
+                    )
                 else:
                     out.append(("lane", lane, world.fence()))
                     tx.put("lanes", lane, replace(row, ready_at=None, fence=out[-1][2], sent_at=world.now))

@@ -124,7 +124,7 @@ def pause_for_a_while(world: World, web: Process, endpoint: str) -> Steps:
         return
     world.paused.add(endpoint)
     yield from _until_done(world, web, endpoint, _pause)
-    in_flight = {(id, row.fence) for id, row in _deliveries(world, endpoint) if row.owner is not None}
+    in_flight = _in_flight(world, endpoint)
     world.say(f"answers the pause of {endpoint}; in flight: {sorted(id for id, _ in in_flight)}")
     world.ghost.pause(endpoint, in_flight)
     yield 2.0 + 10 * world.random.random()
@@ -184,5 +184,6 @@ def _until_done(world: World, web: Process, endpoint: str, act: Callable[[World,
             yield 0.5
 
 
-def _deliveries(world: World, endpoint: str) -> list[tuple[int, Delivery]]:
-    return [(id, row) for id, row in world.postgres.table("live").items() if row.lane[0] == endpoint]  # type: ignore[misc]
+def _in_flight(world: World, endpoint: str) -> set[tuple[int, int]]:
+    rows: list[tuple[int, Delivery]] = [(id, row) for id, row in world.postgres.table("live").items() if row.owner]
+    return {(id, row.fence) for id, row in rows if row.lane[0] == endpoint and row.fence is not None}

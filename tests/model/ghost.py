@@ -170,7 +170,9 @@ class Ghost:
     def move_circuit(self, claim: Claim) -> None:
         """A circuit opens or closes because of what became of a claim."""
         if claim.read_at < self._moved_at.get(claim.lane[0], 0.0):
-            raise Violation(f"the circuit of {claim.lane[0]} was moved by delivery {claim.id}, sent before its last move")
+            raise Violation(
+                f"the circuit of {claim.lane[0]} was moved by delivery {claim.id}, sent before its last move"
+            )
 
     def put_back(self, claim: Claim, row: Delivery) -> None:
         """A delivery goes back to its lane, because of what became of a claim."""

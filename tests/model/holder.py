@@ -178,7 +178,7 @@ def _next(world: World, tx: Transaction, lane: LaneId, *, limit: int) -> list[in
         head = next_in(world, tx, lane)
         blocked = row.blocked_by is not None and world.rules.take_refuses_blocked
         return [head[0]] if head is not None and not blocked and tx.try_lock(("live", head[0])) else []
-    due = sorted((row.due_at, id) for id, row in _waiting(tx, lane) if row.due_at <= world.now)
+    due = sorted(one for one in _waiting(tx, lane) if one[0] <= world.now)
     return [id for _, id in due if tx.try_lock(("live", id))][:limit]
 
 
@@ -216,8 +216,8 @@ def _next_due(world: World, tx: Transaction, lane: LaneId) -> float | None:
     if is_ordered(lane) and world.rules.release_looks_at_head:
         head = head_of(tx, lane)
         return head[1].due_at if head is not None else None
-    return min((row.due_at for _, row in _waiting(tx, lane) if row.due_at is not None), default=None)
+    return min((due_at for due_at, _ in _waiting(tx, lane)), default=None)
 
 
-def _waiting(tx: Transaction, lane: LaneId) -> list[tuple[int, Delivery]]:
-    return [(id, row) for id, row in tx.scan("live") if row.lane == lane and row.due_at is not None]
+def _waiting(tx: Transaction, lane: LaneId) -> list[tuple[float, int]]:
+    return [(row.due_at, id) for id, row in tx.scan("live") if row.lane == lane and row.due_at is not None]

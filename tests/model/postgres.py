@@ -13,7 +13,7 @@ from enum import Enum, auto
 from random import Random
 from typing import Any, Protocol, Self
 
-Key = tuple[str, Hashable]
+Key = tuple[str, Any]
 #: An activity: each item is how many seconds pass before its next step.
 Steps = Generator[float, None, None]
 
@@ -70,14 +70,14 @@ class Postgres:
     now: float = 0.0
     epoch: int = 0
     down_until: float = 0.0
-    tables: dict[str, dict[Hashable, Any]] = field(default_factory=dict[str, dict[Hashable, Any]])
+    tables: dict[str, dict[Any, Any]] = field(default_factory=dict[str, dict[Any, Any]])
     locks: dict[Key, Transaction] = field(default_factory=dict[Key, "Transaction"])
     open: set[int] = field(default_factory=set[int])
     next_xid: int = 1
     next_n: int = 1
     _unsafe: list[_Undo] = field(default_factory=list[_Undo])
 
-    def table(self, name: str) -> dict[Hashable, Any]:
+    def table(self, name: str) -> dict[Any, Any]:
         """The committed rows of a table, as a SELECT of this moment finds them."""
         return self.tables.setdefault(name, {})
 
