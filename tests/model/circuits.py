@@ -21,6 +21,8 @@ def hear(world: World, process: Process, claim: Claim, *, good: bool) -> Steps:
     if process.probing.get(key[0]) == claim.epoch:
         del process.probing[key[0]]
         yield from _move(world, process, claim, _close if good else _open_again)
+        if good and world.rules.close_rings and world.rules.rings_after_close:
+            yield from _move(world, process, claim, _ring)
     elif good:
         world.counters.pop(key, None)
     else:
@@ -74,6 +76,12 @@ def _close(world: World, tx: Transaction, claim: Claim) -> Steps:
                 tx.put("lanes", lane, tx.get("lanes", lane).rung(world.now))
         _begin_epoch(world, tx, claim, open_until=None)
         world.say(f"the circuit of {claim.lane[0]} closes")
+
+
+def _ring(world: World, tx: Transaction, claim: Claim) -> Steps:
+    """Once more: a lane that was made while its circuit closed may sleep until the end of the probe."""
+    for lane in (yield from _lock(tx, claim)):
+        tx.put("lanes", lane, tx.get("lanes", lane).rung(world.now))
 
 
 def _begin_epoch(world: World, tx: Transaction, claim: Claim, *, open_until: float | None) -> None:

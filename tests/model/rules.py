@@ -87,6 +87,8 @@ class Rules:
     probe_expires: bool = True
     #: A circuit that closes rings every lane.
     close_rings: bool = True
+    #: And once more after that commit.
+    rings_after_close: bool = True
     #: An outcome moves a circuit only in the epoch it was sent under.
     epochs: bool = True
 

@@ -36,7 +36,7 @@ TROUBLES = {
     "order, crash": replace(ORDER, faults=("crash", "lose_reply"), most=5),
     "order, everything": replace(ORDER, faults=tuple(FAULTS), most=6, clocks=2),
     "dead heads": BLOCKED,
-    "new lanes": NEW_LANES,
+    "new lanes": replace(NEW_LANES, outages=4),
     "gates": Trouble((), events=16, pauses=4, outages=3, clocks=2),
     "gates, crash": Trouble(("crash", "lose_reply"), most=5, events=16, pauses=3, outages=3),
     "gates, everything": Trouble(tuple(FAULTS), most=6, events=16, pauses=3, outages=3, clocks=2),
@@ -78,6 +78,7 @@ NEEDED: dict[tuple[str, ...], Trouble] = {
     ("one_probe",): OUTAGES,
     ("probe_expires",): replace(OUTAGES, faults=("kill",), most=5),
     ("close_rings",): OUTAGES,
+    ("rings_after_close",): replace(NEW_LANES, pauses=0, outages=8, events=24),
     ("epochs",): OUTAGES,
 }
 RUNS = 35
