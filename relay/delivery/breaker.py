@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
 from relay import metrics
 from relay.db import LOST, REPEATABLE, Conn, Database
-from relay.delivery import gates
+from relay.delivery import gates, pausing
 from relay.delivery.counters import Counters, Tally
 from relay.delivery.gates import Closed, Epoch, Opened
 from relay.delivery.live import TEST_LANE, Dispatched
@@ -187,6 +188,7 @@ class Breaker:
     async def _move_gates(self, news: _News) -> None:
         if news.healed:
             closed = await self._write(lambda conn: gates.close_circuits(conn, news.healed))
+            await self._ring(closed)
             metrics.CIRCUITS_CLOSED.inc(len(closed))
             for tell in self.on_closed:
                 tell(closed)
@@ -194,6 +196,11 @@ class Breaker:
             await self._write(lambda conn: gates.reopen_circuits(conn, news.failed))
         if news.throttled:
             await self._write(lambda conn: gates.throttle(conn, news.throttled))
+
+    async def _ring(self, closed: Sequence[Closed]) -> None:
+        """Ring once more: a lane that was made while its circuit closed may sleep until the end of the probe."""
+        for endpoint_id in [one.endpoint_id for one in closed]:
+            await self._write(partial(pausing.ring_lanes, endpoint_id=endpoint_id))
 
     async def _open(self, broken: Sequence[Epoch]) -> None:
         opened = await self._write(lambda conn: gates.open_circuits(conn, broken))

@@ -26,12 +26,15 @@ async def pause(conn: Conn, tenant_id: UUID, endpoint_id: UUID) -> None:
 
 
 async def take_back(conn: Conn, endpoint_id: UUID) -> int:
-    """Return to their lanes the deliveries that were handed out and nobody claimed; test deliveries go on. How many?"""
+    """Return to their lanes the deliveries that were handed out and nobody claimed; test deliveries go on. How many?
+
+    Waits for those that are being claimed at this moment, by who read the gate before it closed: they are in flight.
+    """
     rows = await conn.execute(
         """WITH x AS MATERIALIZED (
             SELECT id FROM live
             WHERE endpoint_id = %s AND fence IS NOT NULL AND owner IS NULL AND lane <> %s
-            ORDER BY id FOR UPDATE SKIP LOCKED),
+            ORDER BY id FOR UPDATE),
         w AS (
             UPDATE live l SET fence = NULL, sent_at = NULL, due_at = now(), reason = %s
             FROM x WHERE l.id = x.id AND l.owner IS NULL RETURNING l.endpoint_id, l.lane, l.tenant_id, l.tier),

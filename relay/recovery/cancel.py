@@ -30,17 +30,27 @@ async def cancel(conn: Conn, tenant_id: UUID, id: UUID) -> None:
 
 
 async def _cancel_waiting(conn: Conn, tenant_id: UUID, id: UUID) -> bool:
+    lane = await _lock_lane(conn, tenant_id, id)
     rows = await conn.execute(
-        "SELECT endpoint_id, lane FROM live WHERE tenant_id = %s AND id = %s AND owner IS NULL FOR UPDATE",
-        (tenant_id, id),
+        "SELECT 1 FROM live WHERE tenant_id = %s AND id = %s AND owner IS NULL FOR UPDATE", (tenant_id, id)
     )
-    place = await rows.fetchone()
-    if place is None:
+    if await rows.fetchone() is None:
         return False
     await end(conn, [id], Cancelled(Reason.CANCELLED_BY_USER))
-    # It may have been the head of a FIFO lane, which would sleep until its time.
-    await conn.execute(
-        "UPDATE lanes SET ready_at = least(ready_at, now()) WHERE endpoint_id = %s AND key = %s AND key LIKE 'fifo:%%'",
-        place,
-    )
+    if lane is not None:
+        # It may have been the head, whose lane would sleep until its time.
+        await conn.execute(
+            "UPDATE lanes SET ready_at = least(ready_at, now()) WHERE endpoint_id = %s AND key = %s", lane
+        )
     return True
+
+
+async def _lock_lane(conn: Conn, tenant_id: UUID, id: UUID) -> tuple[UUID, str] | None:
+    """Lock the FIFO lane of a delivery, if it is in one: before the delivery, as whoever takes the head does."""
+    rows = await conn.execute(
+        """SELECT endpoint_id, key FROM lanes
+           WHERE (endpoint_id, key) = (SELECT endpoint_id, lane FROM live WHERE tenant_id = %s AND id = %s)
+             AND key LIKE 'fifo:%%' FOR UPDATE""",
+        (tenant_id, id),
+    )
+    return await rows.fetchone()

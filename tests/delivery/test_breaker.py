@@ -23,6 +23,7 @@ from relay.delivery.record import Attempt, Recorded
 from relay.settings import Settings
 from tests.delivery.crew import rows
 from tests.rows import World, make_world
+from tests.running import until_true
 
 THRESHOLD = 5
 NO_ANSWERS = (Reason.CONNECT_TIMEOUT, Reason.DNS_FAILED, Reason.TLS_FAILED, Reason.RESPONSE_TIMEOUT)
@@ -222,6 +223,31 @@ async def test_a_probe_that_succeeds_closes_the_circuit_and_one_that_fails_opens
     assert await machine.state() == "closed"
     assert [one.endpoint_id for one in machine.closed] == [machine.world.endpoint_id]
     assert len(machine.opened) == 1
+
+
+async def test_a_lane_that_falls_asleep_while_the_circuit_closes_wakes_with_it(machine: Machine) -> None:
+    """The lane is new: the statement that closes has looked for lanes before it was there."""
+    conn = machine.world.conn
+    await machine.hear(*[500] * THRESHOLD)
+    await machine.half_open()
+    assert await machine.probe()
+    probe = machine.outcome(200, await machine.epoch(), "", None)
+    async with machine.breaker._db.transaction() as taking:
+        await taking.execute("SELECT 1 FROM lanes WHERE key = '' FOR SHARE")
+        machine.breaker.hear([probe])
+        await until_true(
+            conn,
+            """SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
+                              AND wait_event_type = 'Lock' AND query LIKE '%gate_epoch%')""",
+            5,
+        )
+        await conn.execute(
+            """INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
+               SELECT endpoint_id, 'low', tenant_id, 2, probe_until FROM lanes WHERE key = ''"""
+        )
+    await settled(machine.breaker)
+    assert await machine.state() == "closed"
+    assert await rows(conn, "SELECT ready_at <= now() FROM lanes WHERE key = 'low'") == [(True,)]
 
 
 async def test_test_deliveries_and_what_was_not_sent_say_nothing(machine: Machine) -> None:

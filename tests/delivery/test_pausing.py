@@ -50,6 +50,24 @@ async def test_a_pause_takes_back_what_nobody_claimed_and_leaves_what_is_sent(
     assert await rows(conn, "SELECT ready_at <= now() FROM lanes") == [(True,)]
 
 
+async def test_a_pause_is_not_answered_before_what_is_being_claimed_is_known_to_be_in_flight(
+    shop: Shop, endpoint: UUID, conn: Conn
+) -> None:
+    await shop.send(1)
+    dispatched = await fan_out(shop)
+    async with shop.web.db.transaction() as claiming:
+        mine = await claim(claiming, dispatched, worker=1)
+        answer = asyncio.ensure_future(shop.pause(endpoint))
+        await until_true(
+            conn,
+            """SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
+                              AND wait_event_type = 'Lock' AND query LIKE '%FROM live%')""",
+            5,
+        )
+    assert await answer == 0
+    assert await live.owned(conn, 1) == [(mine[0].id, mine[0].fence)]
+
+
 async def test_a_pause_is_no_matter_for_other_endpoints_and_for_test_deliveries(
     shop: Shop, endpoint: UUID, conn: Conn
 ) -> None:

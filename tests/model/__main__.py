@@ -8,11 +8,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tests.model.faults import FAULTS, Trouble
+from tests.model.faults import FAULTS, ORDERED, Trouble
 from tests.model.rules import NAMES, Rules
 from tests.model.run import Broken, run
 
-_SIZES = (Trouble((), clocks=2), Trouble((), most=6, events=12, cancels=4, clocks=2), Trouble((), most=5, workers=1))
+_SIZES = (
+    Trouble((), clocks=2),
+    Trouble((), most=6, events=12, cancels=4, clocks=2),
+    Trouble((), most=5, workers=1),
+    Trouble((), events=16, cancels=4, clocks=2, pauses=4, outages=3),
+    Trouble((), most=5, lanes=ORDERED, events=12, clocks=2, pauses=2, releases=3, outages=2),
+    Trouble((), lanes=tuple(("f", f"fifo:{key}") for key in range(12)), events=16, clocks=2, pauses=3, outages=4),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

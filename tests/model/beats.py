@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from math import inf
 
+from tests.model.gates import sleeps_until
 from tests.model.intake import ring
 from tests.model.postgres import Commit, Deadlock, Lost, Steps, Transaction
-from tests.model.world import FRESH_S, Delivery, Lane, LaneId, Process, World
+from tests.model.rows import Delivery, Lane, LaneId, gate_of
+from tests.model.world import FRESH_S, Process, World
 
 BEAT_S = 2.0
 SILENT_S = 10.0
@@ -93,15 +96,14 @@ def _return_lanes(world: World, tx: Transaction, no: int, *, only: set[int] | No
     for lane in mine:
         row: Lane = tx.get("lanes", lane)
         if row.owner == no and (only is None or row.fence in only):
-            tx.put("lanes", lane, Lane(ready_at=world.now))
+            tx.put("lanes", lane, row.let_go(world.now))
 
 
 def _return_deliveries(world: World, tx: Transaction, no: int, *, only: set[tuple[int, int]] | None = None) -> Steps:
     yield world.blink()
     mine = [id for id, row in tx.scan("live") if row.owner == no and (only is None or (id, row.fence) in only)]
-    yield from tx.lock(*(("live", id) for id in mine))
     rung: set[LaneId] = set()
-    for id in mine:
+    for id in [id for id in mine if tx.try_lock(("live", id))]:
         row: Delivery | None = tx.get("live", id)
         if row is not None and row.owner == no and (only is None or (id, row.fence) in only):
             tx.put("live", id, row.waiting(world.now))
@@ -148,13 +150,22 @@ class Clock:
         world = self._world
         out: list[tuple[str, LaneId, int]] = []
         with world.postgres.begin(self._process) as tx:
-            for lane, row in tx.scan("lanes"):
-                if row.fence is None and row.due(world.now) and tx.try_lock(("lanes", lane)):
-                    out.append(("lane", lane, world.fence()))
+            due = [lane for lane, row in tx.scan("lanes") if row.fence is None and row.due(world.now)]
+            picked = [lane for lane in due if tx.try_lock(("lanes", lane))]
             yield world.blink()
-            out = [one for one in out if tx.get("lanes", one[1]).fence is None]
-            for _, lane, fence in out:
-                tx.put("lanes", lane, Lane(fence=fence, sent_at=world.now))
+            for lane in picked:
+                row: Lane = tx.get("lanes", lane)
+                opens_at = sleeps_until(world, tx.get("lanes", gate_of(lane)))
+                if row.fence is not None:
+                    continue
+                if row.blocked_by is not None or opens_at is not None:
+                    tx.put(
+                        "lanes", lane, row.let_go(None if row.blocked_by is not None or opens_at == inf else opens_at)
+                    )
+                else:
+                    out.append(("lane", lane, world.fence()))
+                    tx.put("lanes", lane, replace(row, ready_at=None, fence=out[-1][2], sent_at=world.now))
+            yield world.blink()
             tx.commit()
         yield world.blink()
         world.queue += out

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from math import inf
 
 from tests.model.beats import Clock, beat_on
+from tests.model.consumer import consume
 from tests.model.postgres import Steps
-from tests.model.worker import consume
+from tests.model.rows import BLOCKING, LaneId
 from tests.model.world import Process, World
 
 WORKERS = ("w1", "w2")
+ORDINARY: tuple[LaneId, ...] = (("a", ""), ("a", "high"), ("b", ""))
+ORDERED: tuple[LaneId, ...] = (("a", ""), ("f", "fifo:1"), ("f", "fifo:2"), (BLOCKING, "fifo:1"))
 _AIMS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What a run is made of. `faults` names functions of FAULTS; `most` of them happen."""
+    """What a run is made of. `faults` names functions of FAULTS; `most` of them happen, and these pauses and releases."""
 
     faults: tuple[str, ...]
     most: int = 3
@@ -25,6 +28,10 @@ class Trouble:
     cancels: int = 2
     workers: int = 2
     clocks: int = 1
+    lanes: tuple[LaneId, ...] = ORDINARY
+    pauses: int = 0
+    releases: int = 0
+    outages: int = 0
 
 
 def start_worker(world: World, name: str, trouble: Trouble) -> None:
@@ -73,6 +80,7 @@ def cut_off(world: World, trouble: Trouble) -> Steps:
 
 def crash(world: World, trouble: Trouble) -> Steps:
     """Postgres dies and comes back without its last asynchronous commits."""
+    yield 4 * world.random.random()
     yield from _aim(world)
     down_s = world.random.choice((0.2, 1.0, 3.0, 9.0))
     lost = world.postgres.crash(down_s=down_s)
@@ -88,6 +96,7 @@ def flush(world: World, trouble: Trouble) -> Steps:
         yield world.blink()
     world.say(f"FAULT Redis forgets {[message[0] for message in world.queue]}")
     world.queue.clear()
+    world.counters.clear()
 
 
 def double(world: World, trouble: Trouble) -> Steps:
@@ -103,6 +112,13 @@ def lose_reply(world: World, trouble: Trouble) -> Steps:
     """The connection breaks after a commit and before its answer."""
     yield from _aim(world)
     _some_worker(world).replies_to_lose += 1
+
+
+def outage(world: World, endpoint: str) -> Steps:
+    """An endpoint answers 503 for a while."""
+    world.outages[endpoint] = world.now + 2 + 8 * world.random.random()
+    world.say(f"FAULT {endpoint} is out of order until {world.outages[endpoint]:.3f}")
+    yield from ()
 
 
 FAULTS: dict[str, Callable[[World, Trouble], Steps]] = {

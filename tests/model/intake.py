@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 
-from tests.model.postgres import Lost, Steps, Transaction
-from tests.model.world import Delivery, Lane, LaneId, Process, World
+from tests.model.postgres import Deadlock, Lost, Steps, Transaction
+from tests.model.rows import Delivery, Lane, LaneId, gate_of, is_ordered
+from tests.model.world import Process, World
 
 DRAINED_AT_ONCE = 2
 
@@ -38,6 +39,7 @@ def cancel_waiting(world: World, web: Process, endpoint: str) -> Steps:
     try:
         with world.postgres.begin(web) as tx:
             done: list[int] = []
+            rung: set[LaneId] = set()
             for id, row in tx.scan("live"):
                 if row.lane[0] == endpoint and row.owner is None and tx.try_lock(("live", id)):
                     newest: Delivery | None = tx.get("live", id)
@@ -45,9 +47,12 @@ def cancel_waiting(world: World, web: Process, endpoint: str) -> Steps:
                         tx.put("live", id, None)
                         tx.put("history", id, "cancelled")
                         done.append(id)
+                        rung |= {row.lane} if is_ordered(row.lane) else set()
             yield world.blink()
+            for lane in sorted(rung):
+                yield from ring(tx, world, lane, at=world.now)
             tx.commit()
-    except Lost:
+    except (Lost, Deadlock):
         return
     world.ghost.cancelled.update(done)
     world.say(f"cancels {done}")
@@ -85,21 +90,39 @@ def _drain(world: World, process: Process, tx: Transaction) -> Generator[float, 
     snapshot = tx.snapshot()
     yield world.moment()
     lanes: dict[LaneId, Lane] = dict(tx.scan("lanes"))
-    busy = {lane for lane, row in lanes.items() if row.fence is not None or row.due(world.now)}
     out: list[tuple[int, int]] = []
-    rung: set[LaneId] = set()
+    waiting: dict[LaneId, list[int]] = {}
     for n, event in entries:
         tx.put("outbox", n, None)
         for id, lane in event.deliveries:
-            if lane in busy:
-                tx.put("live", id, Delivery(lane, due_at=world.now))
-                rung.add(lane)
+            if is_ordered(lane) or _is_held_back(world, lanes, lane):
+                waiting.setdefault(lane, []).append(id)
             else:
                 out.append((id, world.fence()))
                 tx.put("live", id, Delivery(lane, fence=out[-1][1], sent_at=world.now))
-    for lane in sorted(rung):
-        yield from ring(tx, world, lane, at=world.now)
+    for lane in sorted(waiting):
+        yield from _line_up(tx, world, lane, waiting[lane])
     return _Batch([n for n, _ in entries], out, snapshot)
+
+
+def _is_held_back(world: World, lanes: dict[LaneId, Lane], lane: LaneId) -> bool:
+    row, gate = lanes.get(lane, Lane()), lanes[gate_of(lane)]
+    return gate.paused or gate.open_until is not None or row.fence is not None or row.due(world.now)
+
+
+def _line_up(tx: Transaction, world: World, lane: LaneId, ids: Sequence[int]) -> Steps:
+    """Let deliveries wait; those of a FIFO lane get their places from it, under its lock."""
+    yield from ring(tx, world, lane, at=world.now)
+    row: Lane = tx.get("lanes", lane) or Lane()
+    if is_ordered(lane):
+        here = [one.seq for _, one in tx.scan("live") if one.lane == lane]
+        first = row.next_seq if world.rules.lane_counts_places else max(here, default=0) + 1
+        tx.put("lanes", lane, replace(row, next_seq=first + len(ids)))
+        for place, id in enumerate(ids, first):
+            tx.put("live", id, Delivery(lane, due_at=world.now, seq=place))
+    else:
+        for id in ids:
+            tx.put("live", id, Delivery(lane, due_at=world.now))
 
 
 def _learn(world: World, process: Process, batch: _Batch) -> None:

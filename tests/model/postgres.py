@@ -7,13 +7,13 @@ later, or with the next synchronous one; a crash forgets some suffix of the othe
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
 from typing import Any, Protocol, Self
 
-Key = tuple[str, Hashable]
+Key = tuple[str, Any]
 #: An activity: each item is how many seconds pass before its next step.
 Steps = Generator[float, None, None]
 
@@ -65,17 +65,19 @@ class Postgres:
 
     random: Random
     ends_idle_transactions: bool
+    #: Hears of each commit: the changed rows, and what they were.
+    on_commit: Callable[[dict[Key, Any], dict[Key, Any], float], None]
     now: float = 0.0
     epoch: int = 0
     down_until: float = 0.0
-    tables: dict[str, dict[Hashable, Any]] = field(default_factory=dict[str, dict[Hashable, Any]])
+    tables: dict[str, dict[Any, Any]] = field(default_factory=dict[str, dict[Any, Any]])
     locks: dict[Key, Transaction] = field(default_factory=dict[Key, "Transaction"])
     open: set[int] = field(default_factory=set[int])
     next_xid: int = 1
     next_n: int = 1
     _unsafe: list[_Undo] = field(default_factory=list[_Undo])
 
-    def table(self, name: str) -> dict[Hashable, Any]:
+    def table(self, name: str) -> dict[Any, Any]:
         """The committed rows of a table, as a SELECT of this moment finds them."""
         return self.tables.setdefault(name, {})
 
@@ -109,14 +111,18 @@ class Postgres:
         return len(lost)
 
     def apply(self, changes: dict[Key, Any], how: Commit) -> None:
-        """Carry out a commit."""
+        """Carry out a commit; one that changes nothing waits for nothing."""
+        if not changes:
+            return
         self._flush_old()
-        undo = _Undo(self.now, [(table, key, self.table(table).get(key)) for table, key in changes])
+        before = {(table, key): self.table(table).get(key) for table, key in changes}
+        self.on_commit(changes, before, self.now)
+        undo = _Undo(self.now, [(table, key, row) for (table, key), row in before.items()])
         for (table, key), row in changes.items():
             self._set(table, key, row)
         if how is Commit.SYNCHRONOUS:
             self._unsafe.clear()
-        elif changes:
+        else:
             self._unsafe.append(undo)
 
     def _set(self, table: str, key: Hashable, row: Any) -> None:

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
-from tests.model.faults import FAULTS, WORKERS, Trouble, start_worker
+from tests.model.faults import FAULTS, WORKERS, Trouble, outage, start_worker
+from tests.model.gates import pause_for_a_while
 from tests.model.intake import Event, accept, cancel_waiting
+from tests.model.order import release_lane
 from tests.model.postgres import Steps
+from tests.model.rows import Lane, Violation, is_ordered
 from tests.model.rules import Rules
-from tests.model.world import LaneId, Process, Violation, World
+from tests.model.watch import watch
+from tests.model.world import Process, World
 
-LANES: tuple[LaneId, ...] = (("a", ""), ("a", "high"), ("b", ""))
 _TROUBLED_S = 50.0
 _BURSTS = 4
 _BURSTS_WITHIN_S = 25.0
@@ -41,6 +44,9 @@ def run(seed: int, rules: Rules, trouble: Trouble) -> Broken | None:
 
 def _live_through(world: World, trouble: Trouble) -> None:
     web = world.start("web")
+    world.start("ghost").spawn(watch(world))
+    for endpoint in {lane[0] for lane in trouble.lanes}:
+        world.postgres.table("lanes")[endpoint, ""] = Lane(epoch=world.fence())
     bursts = [1 + world.random.random() * _BURSTS_WITHIN_S for _ in range(_BURSTS)]
     for name in WORKERS[: trouble.workers]:
         start_worker(world, name, trouble)
@@ -54,15 +60,19 @@ def _live_through(world: World, trouble: Trouble) -> None:
 
 def _happenings(world: World, web: Process, trouble: Trouble) -> list[Steps]:
     random = world.random
-    found = [accept(world, web, _event(world, number)) for number in range(trouble.events)]
-    found += [cancel_waiting(world, web, random.choice(LANES)[0]) for _ in range(trouble.cancels)]
+    found = [accept(world, web, _event(world, number, trouble)) for number in range(trouble.events)]
+    found += [cancel_waiting(world, web, random.choice(trouble.lanes)[0]) for _ in range(trouble.cancels)]
+    found += [pause_for_a_while(world, web, random.choice(trouble.lanes)[0]) for _ in range(trouble.pauses)]
+    found += [outage(world, random.choice(trouble.lanes)[0]) for _ in range(trouble.outages)]
+    ordered = [lane for lane in trouble.lanes if is_ordered(lane)]
+    found += [release_lane(world, web, random.choice(ordered)) for _ in range(trouble.releases)]
     if trouble.faults:
         found += [FAULTS[random.choice(trouble.faults)](world, trouble) for _ in range(random.randint(1, trouble.most))]
     return found
 
 
-def _event(world: World, number: int) -> Event:
-    lanes = world.random.sample(LANES, world.random.randint(1, 2))
+def _event(world: World, number: int, trouble: Trouble) -> Event:
+    lanes = world.random.sample(trouble.lanes, world.random.randint(1, 2))
     return Event(tuple((10 * number + i, lane) for i, lane in enumerate(lanes)))
 
 
@@ -80,6 +90,15 @@ def _calm_down(world: World) -> None:
         if process.stopped_until < inf:
             process.stopped_until = min(process.stopped_until, world.now)
         process.replies_to_lose = 0
+    world.processes["web"].spawn(_skip_dead_heads(world))
+
+
+def _skip_dead_heads(world: World) -> Steps:
+    while True:
+        for lane, row in list(world.postgres.table("lanes").items()):
+            if row.blocked_by is not None:
+                yield from release_lane(world, world.processes["web"], lane)
+        yield 1.0
 
 
 def _unsettled(world: World) -> set[int]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.model.faults import FAULTS, Trouble
+from tests.model.faults import FAULTS, ORDERED, Trouble
+from tests.model.rows import BLOCKING
 from tests.model.rules import NAMES, Rules
 from tests.model.run import search
 
 QUIET = Trouble(())
+HEADS = Trouble((), lanes=(("f", "fifo:1"), ("f", "fifo:2")), events=16, cancels=0)
+BLOCKED = Trouble((), lanes=((BLOCKING, "fifo:1"), (BLOCKING, "fifo:2")), events=20, cancels=0, outages=5)
+NEW_LANES = Trouble(
+    (), lanes=tuple(("f", f"fifo:{key}") for key in range(12)), events=20, cancels=0, pauses=8, clocks=2
+)
+PAUSES = Trouble((), events=20, cancels=0, pauses=8)
+OUTAGES = Trouble((), events=20, cancels=0, outages=6)
+ORDER = Trouble((), lanes=ORDERED, events=12, pauses=2, releases=4, outages=2)
 ALL_AT_ONCE = Trouble(tuple(FAULTS), most=6, events=8, clocks=2)
 TROUBLES = {
     "nothing goes wrong": QUIET,
@@ -20,6 +31,15 @@ TROUBLES = {
     "crash": Trouble(("crash",), events=12, cancels=4),
     "lost replies": Trouble(("lose_reply", "double"), most=5),
     "everything": ALL_AT_ONCE,
+    "order": ORDER,
+    "order, messages and workers": replace(ORDER, faults=("kill", "stop", "zombie", "flush", "double"), clocks=2),
+    "order, crash": replace(ORDER, faults=("crash", "lose_reply"), most=5),
+    "order, everything": replace(ORDER, faults=tuple(FAULTS), most=6, clocks=2),
+    "dead heads": BLOCKED,
+    "new lanes": replace(NEW_LANES, outages=4),
+    "gates": Trouble((), events=16, pauses=4, outages=3, clocks=2),
+    "gates, crash": Trouble(("crash", "lose_reply"), most=5, events=16, pauses=3, outages=3),
+    "gates, everything": Trouble(tuple(FAULTS), most=6, events=16, pauses=3, outages=3, clocks=2),
 }
 #: What to leave out, and the trouble that shows it. Some rules stand in for each other: those go together.
 NEEDED: dict[tuple[str, ...], Trouble] = {
@@ -39,6 +59,27 @@ NEEDED: dict[tuple[str, ...], Trouble] = {
     ("forget_failed_take",): Trouble(("lose_reply",), most=5),
     ("idle_timeout",): Trouble(("cut_off",), clocks=2),
     ("patient_hint",): Trouble((), workers=1),
+    ("lane_counts_places",): HEADS,
+    ("head_in_any_state",): HEADS,
+    ("seat_before_take",): replace(HEADS, releases=8),
+    ("heads_are_durable",): replace(HEADS, faults=("crash",), most=9),
+    ("holder_waits_for_record", "record_rings_lane"): HEADS,
+    ("release_looks_at_head",): HEADS,
+    ("record_blocks_lane",): BLOCKED,
+    ("take_refuses_blocked",): BLOCKED,
+    ("claim_looks_at_gates",): OUTAGES,
+    ("pause_takes_back",): PAUSES,
+    ("pause_waits_for_claims",): PAUSES,
+    ("gates_after_lock",): PAUSES,
+    ("gates_put_to_sleep",): PAUSES,
+    ("resume_rings",): PAUSES,
+    ("rings_after_resume",): NEW_LANES,
+    ("half_open_is_a_gate",): OUTAGES,
+    ("one_probe",): OUTAGES,
+    ("probe_expires",): replace(OUTAGES, faults=("kill",), most=5),
+    ("close_rings",): OUTAGES,
+    ("rings_after_close",): replace(NEW_LANES, pauses=0, outages=8, events=24),
+    ("epochs",): OUTAGES,
 }
 RUNS = 35
 RUNS_UNTIL_CAUGHT = 400

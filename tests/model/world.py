@@ -1,70 +1,21 @@
-"""The world of the model: time, processes, Redis, and a ghost that has seen everything and judges."""
+"""The world of the model: time, processes, Redis, endpoints that answer, and a ghost that judges."""
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import Any
 
+from tests.model.ghost import Ghost
 from tests.model.postgres import Postgres, Steps
 from tests.model.rules import Rules
 
 FRESH_S = 8.0
-NOTICED_AFTER_S = 2.5
 
-LaneId = tuple[str, str]
 Message = tuple[Any, ...]
-
-
-class Violation(AssertionError):
-    """The protocol broke a promise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A row of `live`."""
-
-    lane: LaneId
-    due_at: float | None = None
-    fence: int | None = None
-    owner: int | None = None
-    sent_at: float = 0.0
-    attempts: int = 0
-
-    def waiting(self, due_at: float) -> Delivery:
-        """This delivery, back in its lane."""
-        return replace(self, due_at=due_at, fence=None, owner=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A row of `lanes`."""
-
-    ready_at: float | None = None
-    fence: int | None = None
-    owner: int | None = None
-    sent_at: float = 0.0
-
-    def due(self, now: float) -> bool:
-        """True when it has work to do now."""
-        return self.ready_at is not None and self.ready_at <= now
-
-    def rung(self, at: float) -> Lane:
-        """This lane, to be looked at no later than `at`."""
-        return replace(self, ready_at=at if self.ready_at is None else min(self.ready_at, at))
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a process knows of a delivery it owns."""
-
-    id: int
-    fence: int
-    no: int
-    attempts: int
-    made_at: float
 
 
 @dataclass(eq=False, slots=True)
@@ -85,6 +36,7 @@ class Process:
     messages: list[Message] = field(default_factory=list[Message])
     hint: int = 0
     drained: tuple[int, int] | None = None
+    probing: dict[str, int] = field(default_factory=dict[str, int])
 
     def distrust(self) -> None:
         """A connection was lost: what was claimed and not begun is dropped."""
@@ -106,59 +58,19 @@ class Process:
         self.world.schedule(self, steps, after_s=after_s)
 
 
-class Ghost:
-    """Knows what nobody in the system can know, and judges each POST."""
-
-    def __init__(self) -> None:
-        self.accepted: set[int] = set()
-        self.cancelled: set[int] = set()
-        self._posts: dict[tuple[int, int], float] = {}
-        self._harm_until = -1.0
-        self._crashed_at = -1.0
-        self._noticed_by = -1.0
-
-    def harm(self, until: float) -> None:
-        """A fault that may repeat what was under way then: kill, stop, crash, lost reply."""
-        self._harm_until = max(self._harm_until, until)
-
-    def crash(self, at: float, *, back_at: float) -> None:
-        """Postgres crashed; its workers notice at their next statement, which is a beat at the latest."""
-        self.harm(back_at)
-        self._crashed_at, self._noticed_by = at, back_at + NOTICED_AFTER_S
-
-    def post(self, claim: Claim, row: Delivery | None, *, now: float) -> None:
-        """A delivery leaves for its endpoint, and `row` is what Postgres has of it.
-
-        The known exception: a claim that a crash forgot, and a worker that has not noticed the crash. Nobody can tell it
-        apart, for as long as a beat.
-        """
-        unaware = claim.made_at <= self._crashed_at and now < self._noticed_by
-        if claim.id in self.cancelled and not unaware:
-            raise Violation(f"delivery {claim.id} was sent after its cancellation was answered")
-        if row is not None and (row.fence, row.owner) != (claim.fence, claim.no) and not unaware:
-            raise Violation(f"delivery {claim.id} was sent by a worker that does not own it: {row}")
-        earlier = self._posts.setdefault((claim.id, claim.attempts), claim.made_at)
-        if earlier != claim.made_at and self._harm_until < min(earlier, claim.made_at):
-            raise Violation(
-                f"attempt {claim.attempts + 1} of delivery {claim.id} was sent twice and no fault explains it"
-            )
-
-    def put_back(self, claim: Claim, row: Delivery) -> None:
-        """A delivery goes back to its lane, because of what became of a claim."""
-        if row.owner not in (None, claim.no):
-            raise Violation(f"delivery {claim.id} was taken from the worker that owns it: {row}")
-
-
 class World:
     """One seeded run: a heap of activities, each with the time of its next step."""
 
     def __init__(self, seed: int, rules: Rules) -> None:
         self.random = Random(seed)
         self.rules = rules
-        self.postgres = Postgres(self.random, rules.idle_timeout)
-        self.queue: list[Message] = []
-        self.processes: dict[str, Process] = {}
         self.ghost = Ghost()
+        self.postgres = Postgres(self.random, rules.idle_timeout, self.ghost.see)
+        self.queue: list[Message] = []
+        self.counters = Counter[tuple[str, int]]()
+        self.processes: dict[str, Process] = {}
+        self.paused: set[str] = set()
+        self.outages: dict[str, float] = {}
         self.log: list[str] = []
         self.calm = False
         self._order = count()
@@ -199,6 +111,11 @@ class World:
                 self.schedule(process, steps, after_s=next(steps))
             except StopIteration:
                 return
+
+    def is_well(self, endpoint: str) -> bool:
+        """Whether an endpoint takes what it is sent now."""
+        luck = self.random.random()
+        return self.calm or (luck < 0.6 and self.now >= self.outages.get(endpoint, 0.0))
 
     def moment(self) -> float:
         """How long something takes: usually nothing, now and then seconds."""

@@ -12,6 +12,7 @@ from relay.recovery.cancel import cancel
 from relay.recovery.retry import retry
 from tests.delivery.crew import rows
 from tests.rows import World, make_world
+from tests.running import until_true
 
 
 async def test_a_waiting_delivery_is_cancelled_and_so_is_one_that_was_only_handed_out(world: World) -> None:
@@ -76,6 +77,34 @@ async def test_a_cancelled_head_and_a_settled_one_let_their_lane_go_on(world: Wo
     await cancel(world.conn, world.tenant_id, dead)
     lanes = "SELECT key, blocked_by, ready_at <= now() FROM lanes WHERE key <> '' ORDER BY key"
     assert await rows(world.conn, lanes) == [("fifo:a", None, True), ("fifo:b", None, True)]
+
+
+async def test_cancelling_a_head_that_is_being_taken_is_no_deadlock(world: World, database_url: str) -> None:
+    """A take has locked the lane, and goes for its head next."""
+    head = await world.waiting(await world.event())
+    await rows(world.conn, "UPDATE live SET lane = 'fifo:a', seq = 1 RETURNING 1")
+    await rows(
+        world.conn,
+        "INSERT INTO lanes (endpoint_id, key, tenant_id, tier) VALUES (%s, 'fifo:a', %s, 1) RETURNING 1",
+        (world.endpoint_id, world.tenant_id),
+    )
+
+    async def try_cancel() -> None:
+        async with await AsyncConnection.connect(database_url) as conn:
+            await cancel(conn, world.tenant_id, head)
+
+    async with await AsyncConnection.connect(database_url) as taking:
+        await taking.execute("SELECT 1 FROM lanes WHERE key = 'fifo:a' FOR SHARE")
+        cancelling = asyncio.ensure_future(try_cancel())
+        await until_true(
+            world.conn,
+            """SELECT EXISTS (SELECT 1 FROM pg_stat_activity
+                              WHERE datname = current_database() AND wait_event_type = 'Lock')""",
+            5,
+        )
+        await taking.execute("UPDATE live SET due_at = NULL, fence = 1, owner = 1, sent_at = now()")
+    with pytest.raises(Conflict, match="in flight"):
+        await cancelling
 
 
 async def test_of_a_claim_and_many_cancels_at_once_exactly_one_wins(world: World, database_url: str) -> None:
