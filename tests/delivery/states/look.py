@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from relay.db import Conn
-from tests.delivery.expected import Parcel, Seen, Stand, Task, Track
+from tests.delivery.states.model import Parcel, Seen, Stand, Task, Track
 
 _PARCELS = """
     SELECT id, event_id, endpoint_id, lane, tier, seq, first, replay_of, job_id,
