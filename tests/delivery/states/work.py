@@ -146,7 +146,7 @@ class Work(Client):
         return [one for one in inside if one.due]
 
     async def _take(self, want: Want, worker: int) -> Taken:
-        async with self.db.pipeline() as conn:
+        async with self.db.transaction() as conn:
             await lock(conn, [want])
             if want.probes and await gates.try_probe(conn, want.lane.endpoint_id) is None:
                 return Taken()
