@@ -130,7 +130,7 @@ class Worker:
         )
         self.deliverer = self._make_deliverer()
         following = Following(self.deliverer, beats=self.beats, holdings=self.holdings)
-        self.recorder.next_step = following.begin
+        self.recorder.next_step = following.step
         self.taker = Taker(self.db, self.deliverer, following, beats=self.beats, holdings=self.holdings)
         self.holder = LaneHolder(
             self.db,

@@ -67,13 +67,12 @@ class Following:
         del self._expected[key]
         return False
 
-    async def begin(self, conn: Conn, recorded: Sequence[Recorded]) -> Step | None:
-        """Lock the lanes of recorded heads that go on; the first thing in the transaction of their records."""
+    def step(self, recorded: Sequence[Recorded]) -> Step | None:
+        """What is to follow these heads; None when nobody wants anything."""
         found = (self._expected.get((one.delivery.id, one.delivery.fence)) for one in recorded)
         nexts = [one for one in found if one is not None and one.follower.goes_on]
         if not nexts:
             return None
-        await lock(conn, [one.want for one in nexts])
         return Step(
             self, self._deliverer, self._holdings, nexts, worker=self._beats.no, generation=self._beats.generation
         )
@@ -106,6 +105,10 @@ class Step:
         self._keys: list[Key] = []
         self._cargo = Cargo({}, {})
 
+    async def lock(self, conn: Conn) -> None:
+        """Lock the lanes; the first thing in the transaction of the records."""
+        await lock(conn, [one.want for one in self._nexts])
+
     async def take(self, conn: Conn) -> None:
         """Take the next heads; after the records of the last ones, in their transaction."""
         self._taken = await take_heads(conn, [one.want for one in self._nexts], worker=self._worker)
@@ -118,6 +121,11 @@ class Step:
     def undo(self) -> None:
         """The commit failed, or nobody knows: what it took is not in memory, and the beat gives it back."""
         self._holdings.forget(self._keys)
+
+    def give_up(self) -> None:
+        """Leave it to the holders: they hear of the records, and ask themselves."""
+        for one in self._nexts:
+            self._following.drop(one.head)
 
     def send(self) -> set[Key]:
         """Send what was taken, right after the commit; return the heads whose holders need not hear of their record."""

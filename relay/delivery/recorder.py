@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from relay import metrics
-from relay.db import Conn, Database, transaction, write_all
+from relay.db import LOST, Conn, Database, transaction, write_all
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import Claimed, put_back
 from relay.delivery.outcomes import Dead, Reason
@@ -27,8 +27,16 @@ _LOG = logging.getLogger(__name__)
 class NextStep(Protocol):
     """What follows recorded heads of FIFO lanes (`relay.delivery.following`)."""
 
+    async def lock(self, conn: Conn) -> None:
+        """Lock their lanes, before anything else is locked."""
+        ...
+
     async def take(self, conn: Conn) -> None:
         """Take the next heads."""
+        ...
+
+    def give_up(self) -> None:
+        """Leave it to the holders to take what follows."""
         ...
 
     def undo(self) -> None:
@@ -58,8 +66,8 @@ class Recorder:
         """
         self.on_recorded: Callable[[Sequence[Recorded]], None] = lambda _: None
         self.on_end: Callable[[], Awaitable[None]] | None = None
-        #: Begins, in the transaction that records heads of FIFO lanes, to take the next ones.
-        self.next_step: Callable[[Conn, Sequence[Recorded]], Awaitable[NextStep | None]] | None = None
+        #: What is to follow recorded heads of FIFO lanes; None: nobody wants anything.
+        self.next_step: Callable[[Sequence[Recorded]], NextStep | None] | None = None
         self._on_waiting = on_waiting
         self._db = db
         self._holdings = holdings
@@ -143,11 +151,30 @@ class Recorder:
         self.on_recorded(batch)
 
     async def _record_ordered(self, conn: Conn, batch: Sequence[Recorded], ordered: Sequence[Recorded]) -> list[UUID]:
-        """Record heads of FIFO lanes, and take the next ones in the same transaction, where somebody wants them."""
-        step = None
+        """Record heads of FIFO lanes, and take the next ones in the same transaction, where somebody wants them.
+
+        What keeps the next ones from being taken must not keep the last ones from being recorded.
+        """
+        step = self.next_step(ordered) if self.next_step else None
+        try:
+            return await self._record_and_follow(conn, batch, ordered, step)
+        except LOST:
+            raise
+        except Exception as cause:
+            if step is None:
+                raise
+            _LOG.warning("heads of lanes are recorded, and what follows them is not taken with them: %s", cause)
+            step.give_up()
+            await conn.rollback()
+            return await self._record_and_follow(conn, batch, ordered, None)
+
+    async def _record_and_follow(
+        self, conn: Conn, batch: Sequence[Recorded], ordered: Sequence[Recorded], step: NextStep | None
+    ) -> list[UUID]:
         try:
             async with transaction(conn):
-                step = await self.next_step(conn, ordered) if self.next_step else None
+                if step is not None:
+                    await step.lock(conn)
                 dead = await record(conn, batch)
                 await move_heads(conn, ordered, dead)
                 if step is not None:
