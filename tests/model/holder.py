@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from tests.model import gates
 from tests.model.gates import Asking
-from tests.model.order import head_of, next_in
+from tests.model.order import head_of, is_due, next_in
 from tests.model.postgres import Commit, Deadlock, Lost, Steps, Transaction
 from tests.model.rows import Claim, Delivery, Lane, LaneId, is_ordered
 from tests.model.worker import Flight, post, record, ship
@@ -152,7 +152,7 @@ def _take(hold: Hold, *, limit: int, probes: bool = False) -> Asking[Taken]:
                 process.probing[lane[0]] = gate.epoch
             half_open = gates.is_half_open(world, gate)
             if probes or not gates.is_closed(world, gate):
-                ids = _next(world, tx, lane, limit=1 if probes else limit)
+                ids = yield from _next(world, tx, lane, limit=1 if probes else limit)
                 claims = [_own(world, tx, id, no=no, gate=gate, probes=probes) for id in ids]
             if probes and not claims:
                 gates.give_up_probe(tx, lane)
@@ -171,13 +171,16 @@ def _take(hold: Hold, *, limit: int, probes: bool = False) -> Asking[Taken]:
     return Taken(claims, half_open)
 
 
-def _next(world: World, tx: Transaction, lane: LaneId, *, limit: int) -> list[int]:
+def _next(world: World, tx: Transaction, lane: LaneId, *, limit: int) -> Asking[list[int]]:
     """Lock and return what is to be sent next: of a FIFO lane its head, of another what is due."""
     if is_ordered(lane):
         row: Lane = tx.get("lanes", lane)
         head = next_in(world, tx, lane)
-        blocked = row.blocked_by is not None and world.rules.take_refuses_blocked
-        return [head[0]] if head is not None and not blocked and tx.try_lock(("live", head[0])) else []
+        if head is None or (row.blocked_by is not None and world.rules.take_refuses_blocked):
+            return []
+        yield from tx.lock(("live", head[0]))
+        newest: Delivery | None = tx.get("live", head[0])
+        return [head[0]] if newest is not None and is_due(world, newest) else []
     due = sorted(one for one in _waiting(tx, lane) if one[0] <= world.now)
     return [id for _, id in due if tx.try_lock(("live", id))][:limit]
 

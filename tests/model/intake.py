@@ -35,11 +35,12 @@ def accept(world: World, web: Process, event: Event) -> Steps:
 
 
 def cancel_waiting(world: World, web: Process, endpoint: str) -> Steps:
-    """Cancel what waits for an endpoint, where nobody owns it."""
+    """Cancel what waits for an endpoint, where nobody owns it; FIFO lanes are locked first, for their heads may go."""
     try:
         with world.postgres.begin(web) as tx:
             done: list[int] = []
-            rung: set[LaneId] = set()
+            ordered = [lane for lane, _ in tx.scan("lanes") if lane[0] == endpoint and is_ordered(lane)]
+            yield from tx.lock(*(("lanes", lane) for lane in ordered))
             for id, row in tx.scan("live"):
                 if row.lane[0] == endpoint and row.owner is None and tx.try_lock(("live", id)):
                     newest: Delivery | None = tx.get("live", id)
@@ -47,9 +48,8 @@ def cancel_waiting(world: World, web: Process, endpoint: str) -> Steps:
                         tx.put("live", id, None)
                         tx.put("history", id, "cancelled")
                         done.append(id)
-                        rung |= {row.lane} if is_ordered(row.lane) else set()
             yield world.blink()
-            for lane in sorted(rung):
+            for lane in ordered:
                 yield from ring(tx, world, lane, at=world.now)
             tx.commit()
     except (Lost, Deadlock):

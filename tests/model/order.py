@@ -21,12 +21,13 @@ def next_in(world: World, tx: Transaction, lane: LaneId) -> tuple[int, Delivery]
     """The delivery to take, if any: the head, when it is due."""
     head = head_of(tx, lane)
     if not world.rules.head_in_any_state:
-        due = [(row.seq, id, row) for id, row in tx.scan("live") if row.lane == lane and _is_due(world, row)]
+        due = [(row.seq, id, row) for id, row in tx.scan("live") if row.lane == lane and is_due(world, row)]
         head = min(due)[1:] if due else None
-    return head if head is not None and _is_due(world, head[1]) else None
+    return head if head is not None and is_due(world, head[1]) else None
 
 
-def _is_due(world: World, row: Delivery) -> bool:
+def is_due(world: World, row: Delivery) -> bool:
+    """Whether it waits, and may be sent now."""
     return row.fence is None and row.due_at is not None and row.due_at <= world.now
 
 

@@ -13,10 +13,10 @@ SLEEPS_AT_MOST_S = 8.0
 
 
 def watch(world: World) -> Steps:
-    """Look at all lanes, all the time."""
+    """Look at all lanes, all the time but while Postgres is away: a second ring may have to wait for it."""
     since: dict[LaneId, float] = {}
     while True:
-        sleepers = _sleepers(world)
+        sleepers = _sleepers(world) if world.now >= world.postgres.down_until else {}
         since = {lane: since.get(lane, world.now) for lane in sleepers}
         for lane, began in since.items():
             if world.now - began > SLEEPS_AT_MOST_S:
