@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 from relay.chores import Chore
 from relay.db import LOST, Conn, Database
-from relay.delivery import deaths, notices
+from relay.delivery import deaths, notices, pausing
 from relay.delivery.deaths import Death
-from relay.delivery.notices import Notice
+from relay.delivery.notices import Kind, Notice
 from relay.ids import PostgresTime, Uuid7
 from relay.insight import failing
 from relay.queue import UNREACHABLE, Queue
@@ -45,9 +46,7 @@ class Notifier:
 
     async def tell_of_dead(self, ids: Sequence[UUID]) -> None:
         """See to what follows from these deaths, unless somebody has."""
-        async with self._db.transaction() as conn:
-            shards = await self._see_to(conn, await deaths.take(conn, ids))
-        await self._ring(shards)
+        await self._see_to(partial(deaths.take, ids=ids))
 
     def tell_soon(self, told: Sequence[Notice]) -> None:
         """Tell in a task of its own; without Postgres nobody is told."""
@@ -66,17 +65,18 @@ class Notifier:
     async def _tell_of_forgotten(self) -> None:
         """Deaths of which no message came: it was lost, or none is sent of those that many rows die at once."""
         for _ in range(_CHUNKS_A_TURN):
-            async with self._db.transaction() as conn:
-                taken = await deaths.take_forgotten(conn, silent_s=_FORGOTTEN_S, limit=_CHUNK)
-                shards = await self._see_to(conn, taken)
-            await self._ring(shards)
-            if len(taken) < _CHUNK:
+            if await self._see_to(partial(deaths.take_forgotten, silent_s=_FORGOTTEN_S, limit=_CHUNK)) < _CHUNK:
                 return
 
-    async def _see_to(self, conn: Conn, taken: Sequence[Death]) -> frozenset[int]:
-        if not taken:
-            return frozenset()
-        return await notices.tell(conn, await deaths.see_to(conn, taken), ids=self._ids)
+    async def _see_to(self, take: Callable[[Conn], Awaitable[Sequence[Death]]]) -> int:
+        """See to deaths that are taken now; return how many."""
+        async with self._db.transaction() as conn:
+            taken = await take(conn)
+            told = await deaths.see_to(conn, taken) if taken else []
+            shards = await notices.tell(conn, told, ids=self._ids)
+        await self._ring_lanes(told)
+        await self._ring(shards)
+        return len(taken)
 
     async def _send_pending(self) -> None:
         async with self._db.transaction() as conn:
@@ -88,12 +88,21 @@ class Notifier:
         async with self._db.transaction() as conn:
             await failing.note(conn, now=now)
         async with self._db.transaction() as conn:
-            shards = await notices.tell(conn, await failing.judge(conn, now=now), ids=self._ids)
+            told = await failing.judge(conn, now=now)
+            shards = await notices.tell(conn, told, ids=self._ids)
+        await self._ring_lanes(told)
         await self._ring(shards)
 
     async def _forget(self) -> None:
         async with self._db.connection() as conn:
             await notices.forget(conn)
+
+    async def _ring_lanes(self, told: Sequence[Notice]) -> None:
+        """Ring the lanes of disabled endpoints once more: one that was made meanwhile may sleep before a gate of then."""
+        for notice in told:
+            if notice.kind is Kind.ENDPOINT_DISABLED:
+                async with self._db.transaction() as conn:
+                    await pausing.ring_lanes(conn, notice.subject_id)
 
     async def _ring(self, shards: frozenset[int]) -> None:
         """Without Redis the clock finds the events."""

@@ -152,3 +152,21 @@ async def test_a_failing_endpoint_is_told_of_and_disabled_by_the_clock(crew: Wor
             await chores_done(crew)
     assert [kind for kind, _ in await said(conn)] == [*3 * ["relay.endpoint.failing"], "relay.endpoint.disabled"]
     assert await rows(conn, "SELECT status, disabled_reason FROM endpoints") == [("disabled", "attempts_exhausted")]
+
+
+async def test_a_lane_that_falls_asleep_while_its_endpoint_is_disabled_wakes_after_it(
+    crew: Worker, shop: Shop, conn: Conn
+) -> None:
+    await shop.endpoint(NOWHERE)
+    dead = await died(shop, conn, 1, Reason.GONE)
+    await conn.execute(
+        """CREATE FUNCTION fall_asleep() RETURNS trigger LANGUAGE plpgsql
+           AS $$ BEGIN UPDATE lanes SET ready_at = NULL; RETURN NULL; END $$"""
+    )
+    await conn.execute(
+        """CREATE CONSTRAINT TRIGGER asleep AFTER UPDATE ON endpoints DEFERRABLE INITIALLY DEFERRED
+           FOR EACH ROW EXECUTE FUNCTION fall_asleep()"""
+    )
+    await crew.notifier.tell_of_dead(dead)
+    assert await rows(conn, "SELECT status FROM endpoints") == [("disabled",)]
+    assert await rows(conn, "SELECT ready_at <= now() FROM lanes") == [(True,)]
