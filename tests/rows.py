@@ -156,6 +156,10 @@ async def insert_waiting(conn: Conn, tenant_id: UUID, endpoint_id: UUID, count: 
         (event, tenant_id),
     )
     await conn.execute(
+        "INSERT INTO fanouts (event_id, tenant_id, matched, config_version) VALUES (%s, %s, %s, 0)",
+        (event, tenant_id, count),
+    )
+    await conn.execute(
         """WITH l AS (
                INSERT INTO lanes AS l (endpoint_id, key, tenant_id, tier, ready_at, next_seq)
                VALUES (%(endpoint)s, %(lane)s, %(tenant)s, 1, now(), 1 + %(count)s)

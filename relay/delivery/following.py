@@ -109,14 +109,18 @@ class Step:
         """Lock the lanes; the first thing in the transaction of the records."""
         await lock(conn, [one.want for one in self._nexts])
 
-    async def take(self, conn: Conn) -> None:
-        """Take the next heads; after the records of the last ones, in their transaction."""
+    async def take(self, conn: Conn) -> set[Key]:
+        """Take the next heads; after the records of the last ones, in their transaction. Returns the ones followed.
+
+        The lane of such a one is this worker's still, and its head is on its way: nobody needs a ring.
+        """
         self._taken = await take_heads(conn, [one.want for one in self._nexts], worker=self._worker)
         claimed = [one for answer in self._taken for one in answer.claimed]
         self._keys = self._holdings.enter((one.id, one.fence) for one in claimed)
         await charge(conn, self._taken)
         if claimed:
             self._cargo = await self._deliverer.load(conn, claimed)
+        return {one.head for one, taken in zip(self._nexts, self._taken, strict=True) if taken.claimed}
 
     def undo(self) -> None:
         """The commit failed, or nobody knows: what it took is not in memory, and the beat gives it back."""

@@ -31,8 +31,8 @@ class NextStep(Protocol):
         """Lock their lanes, before anything else is locked."""
         ...
 
-    async def take(self, conn: Conn) -> None:
-        """Take the next heads."""
+    async def take(self, conn: Conn) -> set[tuple[UUID, int]]:
+        """Take the next heads; return the recorded ones that these follow."""
         ...
 
     def give_up(self) -> None:
@@ -44,7 +44,7 @@ class NextStep(Protocol):
         ...
 
     def send(self) -> set[tuple[UUID, int]]:
-        """Send what was taken; return the recorded heads that something follows."""
+        """Send what was taken; return the recorded heads whose holders need not hear of their record."""
         ...
 
 
@@ -176,9 +176,7 @@ class Recorder:
                 if step is not None:
                     await step.lock(conn)
                 dead = await record(conn, batch)
-                await move_heads(conn, ordered, dead)
-                if step is not None:
-                    await step.take(conn)
+                await _go_on(conn, ordered, dead, step)
         except BaseException:
             if step is not None:
                 step.undo()
@@ -204,3 +202,16 @@ class Recorder:
 
     async def _cannot_return(self, one: Claimed, cause: Exception) -> None:
         _LOG.critical("delivery %s cannot be put back; the beat will try: %s", one.id, cause)
+
+
+async def _go_on(conn: Conn, ordered: Sequence[Recorded], dead: Sequence[UUID], step: NextStep | None) -> None:
+    """Go on in the lanes of recorded heads: with the next head, or by a ring. A dead head may block its lane before."""
+    last = [one for one in ordered if one.delivery.id in dead]
+    if last:
+        await move_heads(conn, last, dead)
+    followed = await step.take(conn) if step is not None else set[tuple[UUID, int]]()
+    rest = [
+        one for one in ordered if one.delivery.id not in dead and (one.delivery.id, one.delivery.fence) not in followed
+    ]
+    if rest:
+        await move_heads(conn, rest, dead)

@@ -71,8 +71,8 @@ async def test_a_burst_and_then_no_more_than_the_rate(shop: Shop, conn: Conn) ->
         first = await take_due(conn, wants, worker=ME)
         await charge(conn, first)
         second = await take_due(conn, wants, worker=ME)
-    assert (len(first[0].claimed), first[0].rate, first[0].wait_s) == (15, RATE, 0.075)
-    assert (len(second[0].claimed), second[0].wait_s) == (0, 0.075)
+    assert (len(first[0].claimed), first[0].rate, first[0].wait_s) == (15, RATE, 0.12)
+    assert (len(second[0].claimed), second[0].wait_s) == (0, 0.12)
     await conn.execute("UPDATE lanes SET tat = now() + interval '0.05 s'")
     (third,) = await take(conn, *wants)
     assert 9 <= len(third.claimed) <= 15
