@@ -15,7 +15,7 @@ from relay.delivery.deliver import Cargo, Deliverer
 from relay.delivery.holdings import Holdings, Key
 from relay.delivery.live import Claimed
 from relay.delivery.record import Recorded
-from relay.delivery.take import Taken, Want, charge, lock, take_heads
+from relay.delivery.take import Taken, Want, lock, take_heads
 
 
 class Follower(Protocol):
@@ -117,7 +117,6 @@ class Step:
         self._taken = await take_heads(conn, [one.want for one in self._nexts], worker=self._worker)
         claimed = [one for answer in self._taken for one in answer.claimed]
         self._keys = self._holdings.enter((one.id, one.fence) for one in claimed)
-        await charge(conn, self._taken)
         if claimed:
             self._cargo = await self._deliverer.load(conn, claimed)
         return {one.head for one, taken in zip(self._nexts, self._taken, strict=True) if taken.claimed}

@@ -38,6 +38,11 @@ class Want:
     alone: bool = False
     metered: bool = False
 
+    @property
+    def changes_gate(self) -> bool:
+        """Whether to take for it changes its endpoint's gate, which others may then not even share."""
+        return self.metered or self.probes
+
 
 @dataclass(slots=True)
 class Taken:
@@ -60,27 +65,29 @@ async def lock(conn: Conn, wants: Sequence[Want]) -> None:
     Gates are shared, but for those that the transaction is to change. Of two that did not know of a rate, and want to move
     it on, Postgres lets one go on and repeats the other.
     """
-    alone = [want.lane.endpoint_id for want in wants if want.metered or want.probes]
+    alone = [want.lane.endpoint_id for want in wants if want.changes_gate]
+    rest = [want.lane for want in wants if want.lane.key or not want.changes_gate]
     if alone:
         await conn.execute(
             """SELECT 1 FROM lanes WHERE endpoint_id = ANY(%s::uuid[]) AND key = ''
                ORDER BY endpoint_id FOR NO KEY UPDATE""",
             (alone,),
         )
-    await conn.execute(
-        """SELECT 1 FROM lanes l JOIN (
-               SELECT DISTINCT endpoint_id, unnest(ARRAY['', key]) AS key
-               FROM unnest(%s::uuid[], %s::text[]) AS u (endpoint_id, key)) w USING (endpoint_id, key)
-           ORDER BY l.endpoint_id, l.key FOR SHARE OF l""",
-        ([want.lane.endpoint_id for want in wants], [want.lane.key for want in wants]),
-    )
+    if rest:
+        await conn.execute(
+            """SELECT 1 FROM lanes l JOIN (
+                   SELECT DISTINCT endpoint_id, unnest(ARRAY['', key]) AS key
+                   FROM unnest(%s::uuid[], %s::text[]) AS u (endpoint_id, key)) w USING (endpoint_id, key)
+               ORDER BY l.endpoint_id, l.key FOR SHARE OF l""",
+            ([lane.endpoint_id for lane in rest], [lane.key for lane in rest]),
+        )
 
 
 async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Taken]:
     """Take what is due in ordinary lanes locked by `lock`, the oldest first; one answer for each want.
 
-    Nothing from a lane that is not this worker's, or behind a closed gate; no more than the endpoint's rate allows.
-    Commits asynchronously.
+    Nothing from a lane that is not this worker's, or behind a closed gate; no more than the endpoint's rate allows, which
+    moves on by what was taken. Commits asynchronously.
     """
     rows = await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
@@ -101,7 +108,12 @@ async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Ta
             FROM x JOIN w USING (i)
             WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND (w.tokens IS NULL OR x.place <= w.tokens)
             RETURNING w.i, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts,
-                      l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of)
+                      l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of),
+        charged AS (
+            UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / u.rate)
+            FROM (SELECT t.endpoint_id, w.rate, count(*) AS n FROM t JOIN w USING (i) WHERE w.rate IS NOT NULL
+                  GROUP BY 1, 2) u
+            WHERE l.endpoint_id = u.endpoint_id AND l.key = '')
         SELECT w.i, w.half_open, w.rate, w.burst, w.tokens, false, NULL::float8, t.id, t.fence, t.owner, t.tenant_id,
                t.event_id, t.endpoint_id, t.tier, t.lane, t.attempts, t.lost, t.created_at, t.version, t.epoch, t.seq,
                t.replay_of
@@ -141,7 +153,12 @@ async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[
             WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND w.may_go AND (w.alone OR NOT x.suspect)
               AND (w.tokens IS NULL OR x.place <= w.tokens)
             RETURNING w.i, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts,
-                      l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of)
+                      l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of),
+        charged AS (
+            UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / u.rate)
+            FROM (SELECT t.endpoint_id, w.rate, count(*) AS n FROM t JOIN w USING (i) WHERE w.rate IS NOT NULL
+                  GROUP BY 1, 2) u
+            WHERE l.endpoint_id = u.endpoint_id AND l.key = '')
         SELECT w.i, w.half_open, w.rate, w.burst, w.tokens, x.suspect AND x.due_at <= now() AND w.may_go,
                nullif(greatest(extract(epoch FROM x.due_at - now())::float8, 0), 0), t.id, t.fence, t.owner, t.tenant_id,
                t.event_id, t.endpoint_id, t.tier, t.lane, t.attempts, t.lost, t.created_at, t.version, t.epoch, t.seq,
@@ -150,18 +167,6 @@ async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[
         _parameters(wants, worker=worker),
     )
     return _answers(wants, [row async for row in rows])
-
-
-async def charge(conn: Conn, taken: Sequence[Taken]) -> None:
-    """Move the rate limits on by what was taken; in the transaction that took it."""
-    counts = Counter(one.endpoint_id for answer in taken if answer.rate is not None for one in answer.claimed)
-    if counts:
-        await conn.execute(
-            """UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / g.rate)
-               FROM unnest(%s::uuid[], %s::int[]) AS u (endpoint_id, n) JOIN gates g USING (endpoint_id)
-               WHERE l.endpoint_id = u.endpoint_id AND l.key = ''""",
-            (list(counts), list(counts.values())),
-        )
 
 
 async def give_up_probe(conn: Conn, endpoint_id: UUID) -> None:

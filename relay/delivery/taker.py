@@ -18,7 +18,7 @@ from relay.delivery.deliver import Cargo, Deliverer
 from relay.delivery.following import Follower, Following
 from relay.delivery.holdings import Holdings, Key
 from relay.delivery.live import Claimed
-from relay.delivery.take import Taken, Want, charge, give_up_probe, lock, take_due, take_heads
+from relay.delivery.take import Taken, Want, give_up_probe, lock, take_due, take_heads
 
 _BATCH = 100
 _TRANSACTIONS_AT_ONCE = 2
@@ -116,7 +116,6 @@ class Taker:
         for want, answer in zip(wants, taken, strict=True):
             if want.probes and not answer.claimed:
                 await give_up_probe(conn, want.lane.endpoint_id)
-        await charge(conn, taken)
         return taken
 
     async def _probe(self, conn: Conn, want: Want) -> bool:

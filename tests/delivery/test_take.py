@@ -12,7 +12,7 @@ from relay.db import Conn
 from relay.delivery import lanes
 from relay.delivery.gates import try_probe
 from relay.delivery.lanes import Lane
-from relay.delivery.take import Taken, Want, charge, lock, take_due, take_heads
+from relay.delivery.take import Taken, Want, lock, take_due, take_heads
 from relay.settings import Settings
 from tests.delivery.crew import NOWHERE, fan_out, handed_out, rows
 from tests.shop import Shop, accepted, open_shop
@@ -38,9 +38,7 @@ async def held(conn: Conn) -> list[Lane]:
 async def take(conn: Conn, *wants: Want) -> list[Taken]:
     async with conn.transaction():
         await lock(conn, wants)
-        taken = await (take_heads if wants[0].lane.ordered else take_due)(conn, wants, worker=ME)
-        await charge(conn, taken)
-    return taken
+        return await (take_heads if wants[0].lane.ordered else take_due)(conn, wants, worker=ME)
 
 
 async def ordered(shop: Shop, conn: Conn, count: int = 3, **fields: object) -> Lane:
@@ -69,7 +67,6 @@ async def test_a_burst_and_then_no_more_than_the_rate(shop: Shop, conn: Conn) ->
     async with conn.transaction():  # in which time stands still
         await lock(conn, wants)
         first = await take_due(conn, wants, worker=ME)
-        await charge(conn, first)
         second = await take_due(conn, wants, worker=ME)
     assert (len(first[0].claimed), first[0].rate, first[0].wait_s) == (15, RATE, 0.12)
     assert (len(second[0].claimed), second[0].wait_s) == (0, 0.12)

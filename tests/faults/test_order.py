@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections import defaultdict
@@ -19,6 +20,9 @@ from tests.sink import Answer, Arrival, Sink
 DONE = "SELECT NOT EXISTS (SELECT 1 FROM live) AND NOT EXISTS (SELECT 1 FROM outbox)"
 LANES = 20
 KEYED = {"fifo": True, "fifo_partition_key": "$.key"}
+#: At full size a worker is killed every 5 s until all has arrived.
+KILLS = sized(1_000, 2)
+KILL_EVERY_S = sized(5, 0)
 PATIENT = {"retry_schedule": [50, 50, 100], "max_retries": 100, "circuit_threshold": 1000}
 
 
@@ -60,13 +64,16 @@ async def test_lanes_keep_their_order_through_failures_and_kills(
         await shop.endpoint(sink.url(), **KEYED, **PATIENT)
         await send(shop, each=each)
         workers = [start_worker(), start_worker()]
-        for kill in range(sized(10, 2)):
-            seen = len(sink.arrivals)
-            await until(lambda seen=seen: len(sink.arrivals) > seen + each * 4, 40, what="arrivals")
-            workers[kill % 2].kill()
-            workers[kill % 2].start()
+        kills = 0
+        while kills < KILLS and len(sink.events()) < LANES * each:
+            enough = min(len(sink.events()) + each, LANES * each)
+            await asyncio.sleep(KILL_EVERY_S)
+            await until(lambda enough=enough: len(sink.events()) >= enough, 40, what="arrivals")
+            workers[kills % 2].kill()
+            workers[kills % 2].start()
+            kills += 1
         await until_true(conn, DONE, 90 + each)
-    tell(f"{LANES} lanes of {each}, {len(sink.arrivals)} requests, breaks of order: {len(breaks(sink))}")
+    tell(f"{LANES} lanes of {each}, {kills} kills, {len(sink.arrivals)} requests, breaks of order: {len(breaks(sink))}")
     assert breaks(sink) == []
     lanes = by_lane(sink)
     assert len(lanes) == LANES

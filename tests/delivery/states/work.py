@@ -11,7 +11,7 @@ from relay.delivery.lanes import Lane
 from relay.delivery.live import Claimed, Dispatched, claim, unclaimed
 from relay.delivery.outcomes import Cancelled, Dead, Delivered, Outcome, Reason, Retry
 from relay.delivery.recorder import Recorder
-from relay.delivery.take import Taken, Want, charge, give_up_probe, lock, take_due, take_heads
+from relay.delivery.take import Taken, Want, give_up_probe, lock, take_due, take_heads
 from relay.errors import RelayError
 from tests.delivery.crew import recorded
 from tests.delivery.states.doing import LATER_S, Client, Doing, good
@@ -153,7 +153,6 @@ class Work(Client):
             (taken,) = await (take_heads if want.lane.ordered else take_due)(conn, [want], worker=worker)
             if want.probes and not taken.claimed:
                 await give_up_probe(conn, want.lane.endpoint_id)
-            await charge(conn, [taken])
         return taken
 
     def release_lane(self, lane: Lane, worker: int) -> Doing[None]:
