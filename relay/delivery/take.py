@@ -109,11 +109,9 @@ async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Ta
             WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND (w.tokens IS NULL OR x.place <= w.tokens)
             RETURNING w.i, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts,
                       l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of),
-        charged AS (
-            UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / u.rate)
-            FROM (SELECT t.endpoint_id, w.rate, count(*) AS n FROM t JOIN w USING (i) WHERE w.rate IS NOT NULL
-                  GROUP BY 1, 2) u
-            WHERE l.endpoint_id = u.endpoint_id AND l.key = '')
+        charged AS (UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / u.rate)
+            FROM (SELECT t.endpoint_id, w.rate, count(*) AS n FROM t JOIN w USING (i) GROUP BY 1, 2) u
+            WHERE l.endpoint_id = u.endpoint_id AND l.key = '' AND u.rate IS NOT NULL)
         SELECT w.i, w.half_open, w.rate, w.burst, w.tokens, false, NULL::float8, t.id, t.fence, t.owner, t.tenant_id,
                t.event_id, t.endpoint_id, t.tier, t.lane, t.attempts, t.lost, t.created_at, t.version, t.epoch, t.seq,
                t.replay_of
@@ -137,15 +135,13 @@ async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[
                         %(probes)s::bool[], %(alone)s::bool[])
                 WITH ORDINALITY AS u (endpoint_id, key, fence, row_fence, probes, alone, i)
             JOIN lanes l ON l.endpoint_id = u.endpoint_id AND l.key = u.key AND l.fence = u.fence AND l.owner = %(worker)s
-                AND l.blocked_by IS NULL
-            JOIN gates g ON g.endpoint_id = u.endpoint_id),
+            JOIN gates g ON g.endpoint_id = u.endpoint_id WHERE l.blocked_by IS NULL),
         x AS MATERIALIZED (
             SELECT w.i, h.*, row_number() OVER (PARTITION BY w.endpoint_id ORDER BY h.due_at, h.id) AS place
             FROM w CROSS JOIN LATERAL (
                 SELECT id, due_at, lost >= %(suspect)s AS suspect FROM live
                 WHERE endpoint_id = w.endpoint_id AND lane = w.key AND seq IS NOT NULL ORDER BY seq LIMIT 1) h),
-        k AS MATERIALIZED (
-            SELECT l.id FROM x JOIN live l ON l.id = x.id WHERE l.fence IS NULL AND l.due_at <= now()
+        k AS MATERIALIZED (SELECT l.id FROM x JOIN live l ON l.id = x.id WHERE l.fence IS NULL AND l.due_at <= now()
             FOR UPDATE OF l SKIP LOCKED),
         t AS (
             UPDATE live l SET due_at = NULL, fence = w.row_fence, owner = %(worker)s, sent_at = now()
@@ -154,11 +150,9 @@ async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[
               AND (w.tokens IS NULL OR x.place <= w.tokens)
             RETURNING w.i, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts,
                       l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of),
-        charged AS (
-            UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / u.rate)
-            FROM (SELECT t.endpoint_id, w.rate, count(*) AS n FROM t JOIN w USING (i) WHERE w.rate IS NOT NULL
-                  GROUP BY 1, 2) u
-            WHERE l.endpoint_id = u.endpoint_id AND l.key = '')
+        charged AS (UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / u.rate)
+            FROM (SELECT t.endpoint_id, w.rate, count(*) AS n FROM t JOIN w USING (i) GROUP BY 1, 2) u
+            WHERE l.endpoint_id = u.endpoint_id AND l.key = '' AND u.rate IS NOT NULL)
         SELECT w.i, w.half_open, w.rate, w.burst, w.tokens, x.suspect AND x.due_at <= now() AND w.may_go,
                nullif(greatest(extract(epoch FROM x.due_at - now())::float8, 0), 0), t.id, t.fence, t.owner, t.tenant_id,
                t.event_id, t.endpoint_id, t.tier, t.lane, t.attempts, t.lost, t.created_at, t.version, t.epoch, t.seq,
