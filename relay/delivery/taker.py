@@ -57,16 +57,19 @@ class Taker:
         if len(self._running) < _TRANSACTIONS_AT_ONCE:
             task = asyncio.get_running_loop().create_task(self._run())
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
         return await request.answer
 
     async def _run(self) -> None:
-        await asyncio.sleep(0)
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            for kind in ([r for r in batch if not r.want.lane.ordered], [r for r in batch if r.want.lane.ordered]):
-                if kind:
-                    await self._serve(kind)
+        """Serve until nothing waits. It stops counting as running at once: a callback would, a moment later."""
+        try:
+            await asyncio.sleep(0)
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                for kind in ([r for r in batch if not r.want.lane.ordered], [r for r in batch if r.want.lane.ordered]):
+                    if kind:
+                        await self._serve(kind)
+        finally:
+            self._running -= {asyncio.current_task()}
 
     async def _serve(self, batch: Sequence[_Request]) -> None:
         try:

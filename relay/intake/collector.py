@@ -78,23 +78,28 @@ class Collector:
         self._waiting.append(_Request(items, sum(len(item.candidate.event.payload) for item in items)))
         self._rows += len(items)
         if len(self._running) < _STATEMENTS_AT_ONCE:
-            task = asyncio.get_running_loop().create_task(self._drain())
+            task = asyncio.get_running_loop().create_task(self._run())
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
 
-    async def _drain(self) -> None:
-        await asyncio.sleep(0)
-        while self._waiting:
-            items = self._next_batch()
-            try:
-                await self._store(items)
-            except LOST as cause:
-                _LOG.warning("%d events are refused, Postgres cannot be reached: %s", len(items), cause)
-            except Exception:
-                _LOG.exception("a batch of %d events failed", len(items))
-            finally:
-                for item in items:
-                    _resolve(item, Unavailable("The event could not be stored; try again."))
+    async def _run(self) -> None:
+        """Store until nothing waits. It stops counting as running at once: a callback would, a moment later."""
+        try:
+            await asyncio.sleep(0)
+            while self._waiting:
+                await self._store_batch(self._next_batch())
+        finally:
+            self._running -= {asyncio.current_task()}
+
+    async def _store_batch(self, items: list[_Item]) -> None:
+        try:
+            await self._store_leaders(_fold(items))
+        except LOST as cause:
+            _LOG.warning("%d events are refused, Postgres cannot be reached: %s", len(items), cause)
+        except Exception:
+            _LOG.exception("a batch of %d events failed", len(items))
+        finally:
+            for item in items:
+                _resolve(item, Unavailable("The event could not be stored; try again."))
 
     def _next_batch(self) -> list[_Item]:
         items: list[_Item] = []
@@ -108,9 +113,6 @@ class Collector:
             size += request.bytes
         self._rows -= len(items)
         return items
-
-    async def _store(self, items: list[_Item]) -> None:
-        await self._store_leaders(_fold(items))
 
     async def _store_leaders(self, leaders: list[_Item], *, lock_timeout_ms: int = _LOCK_TIMEOUT_MS) -> None:
         may_be_stored = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,28 @@ async def test_two_lists_at_once_keep_their_orders(shop: Shop, conn: Conn) -> No
     stored = await numbers(conn)
     for i, one in enumerate(lists):
         assert [payload for payload in stored if payload.startswith(b'"%d-' % i)] == one
+
+
+async def test_what_comes_the_moment_both_statements_end_is_stored_too(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector, together = shop.web.collector, asyncio.Event()
+    store_leaders = collector._store_leaders
+
+    async def store_leaders_together(*args: Any, **named: Any) -> None:
+        await store_leaders(*args, **named)
+        await together.wait()
+
+    monkeypatch.setattr(collector, "_store_leaders", store_leaders_together)
+    first = asyncio.ensure_future(shop.accept(shop.event()))
+    await asyncio.sleep(0.1)
+    second = asyncio.ensure_future(shop.accept(shop.event()))
+    accepted(await first)
+    accepted(await second)
+    together.set()
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        accepted(await shop.accept(shop.event()))
 
 
 async def test_a_list_with_a_bad_row_keeps_the_order_of_the_others(shop: Shop, conn: Conn) -> None:
