@@ -77,6 +77,7 @@ def ratelimit(bench: Bench) -> list[Measured]:
     """One endpoint that takes 50 a second, and a backlog of many times that."""
     with _lent(bench, 1, rateLimitPerSec=_RATE) as traffic:
         run = bench.send(traffic, count=bench.sizes.rate_limited)
+        bench.wait_for_fan_out()
         drained = bench.drain()
     times = [at for at, _, _ in _arrived(bench, run)]
     figures = {

@@ -49,7 +49,7 @@ RETURN CASE WHEN paused THEN 'infinity'
             WHEN gate_until > now() THEN gate_until
             WHEN gate_reason = 'circuit_open' AND probe_until > now() THEN probe_until END;
 
--- What stands before an endpoint now. rate: deliveries a second, if they are metered; burst: how many may go at once, 15 %
+-- What stands before an endpoint now. rate: deliveries a second, if they are metered; burst: how many may go at once, 18 %
 -- of a second's; tokens: how many of those are left.
 CREATE VIEW gates AS
 SELECT g.endpoint_id, e.version, g.gate_epoch AS epoch, gate_closed(g.paused, g.gate_reason, g.gate_until) AS closed,
@@ -59,7 +59,7 @@ SELECT g.endpoint_id, e.version, g.gate_epoch AS epoch, gate_closed(g.paused, g.
 FROM lanes g JOIN endpoints e ON e.id = g.endpoint_id
 CROSS JOIN LATERAL (SELECT CASE WHEN e.status = 'active' AND e.deleted_at IS NULL
     THEN least(nullif(e.rate_limit_per_sec, 0), g.pace_per_sec)::float8 END AS rate) m
-CROSS JOIN LATERAL (SELECT CASE WHEN m.rate IS NOT NULL THEN greatest(1, m.rate * 0.15) END AS burst) b
+CROSS JOIN LATERAL (SELECT CASE WHEN m.rate IS NOT NULL THEN greatest(1, m.rate * 0.18) END AS burst) b
 WHERE g.key = '';
 
 -- ---- deliveries -----------------------------------------------------------------------------------------------------
