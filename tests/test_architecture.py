@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "queue",
         "broker",
         "chores",
+        "pump",
     ),
     ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
     ("tenancy", "catalog.secrets"),

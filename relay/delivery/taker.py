@@ -19,6 +19,7 @@ from relay.delivery.following import Follower, Following
 from relay.delivery.holdings import Holdings, Key
 from relay.delivery.live import Claimed
 from relay.delivery.take import Taken, Want, give_up_probe, lock, take_due, take_heads
+from relay.pump import Pump
 
 _BATCH = 100
 _TRANSACTIONS_AT_ONCE = 2
@@ -43,7 +44,7 @@ class Taker:
         self._beats = beats
         self._holdings = holdings
         self._waiting: deque[_Request] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._pump = Pump(self._serve_batch, self._waiting, at_once=_TRANSACTIONS_AT_ONCE)
         #: Asks, in the transaction of a take, to probe an endpoint whose circuit is half open: one in the system may.
         self.may_probe: Callable[[Conn, UUID], Awaitable[bool]] | None = None
 
@@ -54,22 +55,14 @@ class Taker:
         """
         request = _Request(want, follower, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
-        if len(self._running) < _TRANSACTIONS_AT_ONCE:
-            task = asyncio.get_running_loop().create_task(self._run())
-            self._running.add(task)
+        self._pump.wake()
         return await request.answer
 
-    async def _run(self) -> None:
-        """Serve until nothing waits. It stops counting as running at once: a callback would, a moment later."""
-        try:
-            await asyncio.sleep(0)
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-                for kind in ([r for r in batch if not r.want.lane.ordered], [r for r in batch if r.want.lane.ordered]):
-                    if kind:
-                        await self._serve(kind)
-        finally:
-            self._running -= {asyncio.current_task()}
+    async def _serve_batch(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        for kind in ([r for r in batch if not r.want.lane.ordered], [r for r in batch if r.want.lane.ordered]):
+            if kind:
+                await self._serve(kind)
 
     async def _serve(self, batch: Sequence[_Request]) -> None:
         try:

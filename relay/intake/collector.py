@@ -17,6 +17,7 @@ from relay.db import LOST, REPEATABLE, SPLITTABLE, Database
 from relay.errors import Invalid, RelayError, Unavailable
 from relay.ids import Uuid7
 from relay.intake.accept import Accepted, Candidate, NewEvent, already_stored, key_conflict, originals, store
+from relay.pump import Pump
 
 Receipt = Accepted | RelayError
 
@@ -57,7 +58,7 @@ class Collector:
         self._ring = ring
         self._waiting: deque[_Request] = deque()
         self._rows = 0
-        self._running: set[asyncio.Task[None]] = set()
+        self._pump = Pump(self._store_batch, self._waiting, at_once=_STATEMENTS_AT_ONCE)
 
     async def accept(self, events: Sequence[NewEvent]) -> list[Receipt]:
         """Return a receipt or an error for each event, in order, after the commit that holds it; Unavailable when full."""
@@ -77,20 +78,10 @@ class Collector:
     def _enqueue(self, items: list[_Item]) -> None:
         self._waiting.append(_Request(items, sum(len(item.candidate.event.payload) for item in items)))
         self._rows += len(items)
-        if len(self._running) < _STATEMENTS_AT_ONCE:
-            task = asyncio.get_running_loop().create_task(self._run())
-            self._running.add(task)
+        self._pump.wake()
 
-    async def _run(self) -> None:
-        """Store until nothing waits. It stops counting as running at once: a callback would, a moment later."""
-        try:
-            await asyncio.sleep(0)
-            while self._waiting:
-                await self._store_batch(self._next_batch())
-        finally:
-            self._running -= {asyncio.current_task()}
-
-    async def _store_batch(self, items: list[_Item]) -> None:
+    async def _store_batch(self) -> None:
+        items = self._next_batch()
         try:
             await self._store_leaders(_fold(items))
         except LOST as cause:
