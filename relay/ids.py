@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from uuid import UUID
+
+from relay.errors import Unavailable
 
 _RANDOM_BITS = 74
 _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
@@ -42,14 +45,25 @@ class Uuid7:
 
 
 class PostgresTime:
-    """The time of Postgres's clock: ours plus an offset that somebody measures now and then. Seconds since 1970."""
+    """The time of Postgres's clock, measured now and then and counted on from there. Seconds since 1970.
+
+    The clock of this machine has no say: an id from a wrong time would have no partition, nor would any that follow it.
+    """
 
     def __init__(self) -> None:
-        self.offset_s = 0.0
+        self._offset_s: float | None = None
+        self.known = asyncio.Event()
+
+    def measured(self, postgres_s: float, *, at: float) -> None:
+        """Take in that Postgres's clock said `postgres_s` when `time.monotonic` said `at`."""
+        self._offset_s = postgres_s - at
+        self.known.set()
 
     def __call__(self) -> float:
-        """Return the time now."""
-        return time.time() + self.offset_s
+        """Return the time now; Unavailable before the first measurement."""
+        if self._offset_s is None:
+            raise Unavailable("Postgres has not told its time yet; try again.", retry_after_s=1)
+        return time.monotonic() + self._offset_s
 
 
 def _assemble(ms: int, tail: int) -> UUID:

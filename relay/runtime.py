@@ -43,6 +43,7 @@ from relay.upkeep import Upkeep
 
 _HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
+_AGAIN_S = 2.0
 _CANCEL_AGAIN_S = 1.0
 _REDIS_TIMEOUT_S = 2.0
 _HINT_S = 0.1
@@ -81,9 +82,10 @@ class Web:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Start the pool and follow Postgres's time."""
+        """Start the pool and follow Postgres's time; while Postgres is away no event is accepted."""
         await self.db.open()
         self._tasks = [asyncio.create_task(_follow_time(self.db, self.time))]
+        await _until_known(self.time)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -167,15 +169,17 @@ class Worker:
         return Clock(self.db, self.queue, retention_days=days, maintain=self._maintain_partitions, chores=chores)
 
     async def open(self) -> None:
-        """Start the pools."""
+        """Start the pools and follow Postgres's time."""
         await self.db.open()
         await self._beat_db.open()
+        self._tasks = [asyncio.create_task(_follow_time(self.db, self.time))]
+        await _until_known(self.time)
 
     async def start(self) -> None:
         """Begin to beat and tick; while Postgres is away nothing is claimed."""
         await self.open()
         self._beating = asyncio.create_task(_every(BEAT_S, self.beats.beat))
-        self._tasks = [asyncio.create_task(self.clock.run()), asyncio.create_task(_follow_time(self.db, self.time))]
+        self._tasks.append(asyncio.create_task(self.clock.run()))
 
     async def drain_outbox(self, shards: list[int]) -> None:
         """Fan out until these shards are empty, and hand out what may be sent at once."""
@@ -245,25 +249,34 @@ class Worker:
 
 
 async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+    """Do it every so many seconds, for ever; when it failed, again after 2 s at the latest."""
     while True:
+        pause_s = seconds
         try:
             await do()
-        except (*LOST, RelayError) as cause:
-            _LOG.warning("trying again in %s s: %s", seconds, cause)
-        except Exception:
-            _LOG.exception("trying again in %s s", seconds)
-        await asyncio.sleep(seconds)
+        except Exception as cause:
+            pause_s = min(seconds, _AGAIN_S)
+            expected = isinstance(cause, (*LOST, RelayError))
+            _LOG.warning("trying again in %s s: %s", pause_s, cause, exc_info=None if expected else cause)
+        await asyncio.sleep(pause_s)
 
 
 async def _follow_time(db: Database, postgres_time: PostgresTime) -> None:
     async def measure() -> None:
         async with db.connection() as conn:
-            before = time.time()
+            before = time.monotonic()
             row = await (await conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8")).fetchone()
             assert row is not None
-            postgres_time.offset_s = row[0] - (before + time.time()) / 2
+            postgres_time.measured(row[0], at=(before + time.monotonic()) / 2)
 
     await _every(_CLOCK_CHECK_S, measure)
+
+
+async def _until_known(postgres_time: PostgresTime) -> None:
+    """Wait for the first measurement, but for 2 s at most: Postgres may be away."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_HEALTH_S):
+            await postgres_time.known.wait()
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:

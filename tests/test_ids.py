@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.ids import Uuid7, fence, floor_at, unix_time
+from relay.errors import Unavailable
+from relay.ids import PostgresTime, Uuid7, fence, floor_at, unix_time
 
 times = st.lists(st.floats(min_value=0, max_value=4e9), min_size=1, max_size=50)
 
@@ -55,3 +57,19 @@ def test_fences_are_positive_bigints_and_do_not_repeat() -> None:
     made = {fence() for _ in range(10_000)}
     assert len(made) == 10_000
     assert all(0 <= one < 1 << 62 for one in made)
+
+
+def test_before_postgres_has_told_its_time_there_is_none_and_no_id_spoils_those_that_follow() -> None:
+    postgres_time = PostgresTime()
+    new_id = Uuid7(postgres_time)
+    with pytest.raises(Unavailable, match="not told its time"):
+        new_id()
+    postgres_time.measured(1_000_000.0, at=time.monotonic())
+    assert unix_time(new_id()) == pytest.approx(1_000_000.0, abs=5)
+
+
+def test_a_clock_that_is_set_anew_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    postgres_time = PostgresTime()
+    postgres_time.measured(1_000_000.0, at=time.monotonic())
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    assert postgres_time() == pytest.approx(1_000_000.0, abs=5)

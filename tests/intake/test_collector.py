@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -128,6 +129,9 @@ async def test_without_postgres_the_answer_is_unavailable(settings: Settings) ->
         web = type(here.web)(nowhere)
         web.db._pool.timeout = 0.2
         await web.open()
+        with pytest.raises(Unavailable, match="not told its time"):
+            await web.collector.accept([here.event()])
+        web.time.measured(here.web.time(), at=time.monotonic())
         (answer,) = await web.collector.accept([here.event()])
         await web.close()
     assert isinstance(answer, Unavailable)
