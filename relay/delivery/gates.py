@@ -79,10 +79,14 @@ class Closed:
 
 
 async def open_circuits(conn: Conn, broken: Iterable[Epoch]) -> list[Opened]:
-    """Open the circuits of these endpoints for as long as each wants, where that epoch lasts and none is open."""
+    """Open the circuits of these endpoints for as long as each wants, where that epoch lasts and none is open.
+
+    No shorter than a `Retry-After` asked for: lanes sleep until then.
+    """
     rows = await conn.execute(
         """WITH x AS MATERIALIZED (
-            SELECT l.endpoint_id, u.next_epoch, now() + make_interval(secs => e.circuit_reset_ms / 1000.0) AS until
+            SELECT l.endpoint_id, u.next_epoch,
+                   greatest(l.gate_until, now() + make_interval(secs => e.circuit_reset_ms / 1000.0)) AS until
             FROM unnest(%s::uuid[], %s::int8[], %s::int8[]) AS u (endpoint_id, epoch, next_epoch)
             JOIN lanes l ON l.endpoint_id = u.endpoint_id AND l.key = '' AND l.gate_epoch = u.epoch
                 AND l.gate_reason IS DISTINCT FROM 'circuit_open'

@@ -176,6 +176,17 @@ async def test_retry_after_holds_never_shorter_than_before_and_never_instead_of_
     assert await rows(world.conn, "SELECT gate_until FROM lanes WHERE gate_until > now() + interval '1 s'") == []
 
 
+async def test_a_circuit_that_opens_meanwhile_keeps_the_time_that_retry_after_asked_for(world: World) -> None:
+    """Else a probe came too early, and lanes that sleep until that time slept with work in them."""
+    await gates.throttle(world.conn, {world.endpoint_id: 3600})
+    ((asked,),) = await rows(world.conn, "SELECT gate_until FROM lanes WHERE key = ''")
+    (one,) = await gates.open_circuits(world.conn, [await epoch_of(world)])
+    assert one.next_probe_at == asked
+    assert await rows(world.conn, "SELECT gate_reason, gate_until FROM lanes WHERE key = ''") == [
+        ("circuit_open", asked)
+    ]
+
+
 async def test_what_retry_after_asked_for_is_forgotten_when_it_is_over(world: World) -> None:
     assert not await gates.any_closed(world.conn)
     await gates.throttle(world.conn, {world.endpoint_id: 60})
