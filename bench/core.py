@@ -163,7 +163,7 @@ def _low_beside_high(bench: Bench) -> Measured:
         f"share_percent.{tier}": 100 * saturated.count(index) / len(saturated)
         for index, tier in enumerate(("high", "normal", "low"))
     }
-    return Measured(name, run, figures=shares, at_least=(("share_percent.low", 9.5),))
+    return Measured(name, run, figures=shares, at_least=(("share_percent.low", 10.0),))
 
 
 def _position_of(tiers: Sequence[int], tier: int, *, share: float) -> int:
