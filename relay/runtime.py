@@ -251,13 +251,14 @@ class Worker:
 async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
     """Do it every so many seconds, for ever; when it failed, again after 2 s at the latest."""
     while True:
-        pause_s = seconds
+        pause_s = min(seconds, _AGAIN_S)
         try:
             await do()
-        except Exception as cause:
-            pause_s = min(seconds, _AGAIN_S)
-            expected = isinstance(cause, (*LOST, RelayError))
-            _LOG.warning("trying again in %s s: %s", pause_s, cause, exc_info=None if expected else cause)
+            pause_s = seconds
+        except (*LOST, RelayError) as cause:
+            _LOG.warning("trying again in %s s: %s", pause_s, cause)
+        except Exception:
+            _LOG.exception("trying again in %s s", pause_s)
         await asyncio.sleep(pause_s)
 
 
