@@ -43,7 +43,8 @@ async def sweep(
 ) -> AsyncIterator[Found]:
     """Compare what was accepted and made since then, and all that is under way; yield what each statement found.
 
-    Nothing older than RETENTION_DAYS is compared, for parts of it may be gone. `statement_s`: what a statement is to take.
+    No connection is held between two of them. Nothing older than RETENTION_DAYS is compared, for parts of it may be gone.
+    `statement_s`: what a statement is to take.
     """
     now = datetime.now(UTC)
     kept = now - timedelta(days=keep_days)
@@ -51,7 +52,8 @@ async def sweep(
     whole = Chunk(floor_at(since.timestamp()), floor_at(now.timestamp() + ID_SLACK_S))
     for check in (moving.owned, moving.unclaimed, events.set_aside):
         async with db.connection() as conn:
-            yield await check(conn)
+            found = await check(conn)
+        yield found
     async for found in _sleeping(db):
         yield found
     for walk in (_EVENTS, _DELIVERIES, _LETTERS):
@@ -89,13 +91,15 @@ async def _sleeping(db: Database) -> AsyncIterator[Found]:
     while after is not None:
         async with db.connection() as conn:
             some = await lanes.with_waiting(conn, after=after, limit=_LANES)
-            yield await moving.asleep(conn, some)
+            found = await moving.asleep(conn, some)
+        yield found
         after = some[-1] if len(some) == _LANES else None
 
 
 async def _jobs(db: Database, *, since: datetime, kept: datetime, statement_s: float) -> AsyncIterator[Found]:
     async with db.connection() as conn:
-        yield await jobs.added_up(conn, since)
+        found = await jobs.added_up(conn, since)
+    yield found
     async with db.connection() as conn:
         said = await jobs.done(conn, since=since, oldest=kept)
     if not said:
@@ -105,4 +109,5 @@ async def _jobs(db: Database, *, since: datetime, kept: datetime, statement_s: f
     async for found in _walk(db, _Walk(deliveries.bound, (tally.count,)), theirs, statement_s=statement_s):
         yield found
     async with db.connection() as conn:
-        yield tally.compare(await jobs.done(conn, since=since, oldest=kept))
+        found = tally.compare(await jobs.done(conn, since=since, oldest=kept))
+    yield found

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -21,7 +21,7 @@ from relay.recovery.replay import replay_to
 from relay.settings import Settings
 from relay.verify import ledger
 from relay.verify.findings import LISTED, Check, Found, found
-from relay.verify.ledger import next_size
+from relay.verify.ledger import next_size, sweep
 from tests.delivery.crew import recorded, rows
 from tests.ledger import offenders
 from tests.rows import World, make_world
@@ -214,6 +214,19 @@ async def db(settings: Settings) -> AsyncIterator[Database]:
 
 async def test_nothing_is_found_where_everything_fits(db: Database, busy: Busy) -> None:
     assert await offenders(db) == {}
+
+
+async def test_between_its_steps_the_ledger_holds_no_connection(settings: Settings, busy: Busy) -> None:
+    """The clock takes a step a second, and the rest of its process needs them meanwhile."""
+    db, steps = Database(settings, connections=1), 0
+    await db.open()
+    try:
+        async for _ in sweep(db, since=datetime.now(UTC) - timedelta(hours=1), keep_days=30):
+            async with asyncio.timeout(2), db.connection():
+                steps += 1
+    finally:
+        await db.close()
+    assert steps > 10
 
 
 async def test_a_delivery_that_died_after_somebody_repeated_it_is_no_offender(db: Database, conn: Conn) -> None:
