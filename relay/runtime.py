@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -39,17 +38,15 @@ from relay.notifier import Notifier
 from relay.queue import UNREACHABLE, Hint, Queue
 from relay.recovery.job_runner import JobRunner
 from relay.settings import Settings
+from relay.tasks import cancel, every
 from relay.upkeep import Upkeep
 
 _HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
-_AGAIN_S = 2.0
-_CANCEL_AGAIN_S = 1.0
 _REDIS_TIMEOUT_S = 2.0
 _HINT_S = 0.1
 #: What the sender may use of SHUTDOWN_GRACE_S; the rest is for recording, giving back, and Dramatiq's own end.
 _SHARE_OF_GRACE = 0.6
-_LOG = logging.getLogger(__name__)
 
 
 async def health(db: Database, queue: Queue) -> dict[str, str]:
@@ -89,7 +86,7 @@ class Web:
 
     async def close(self) -> None:
         """Close every connection."""
-        await _cancel(self._tasks)
+        await cancel(self._tasks)
         await self.doorbell.close()
         await self.db.close()
         await self.queue.close()
@@ -178,7 +175,7 @@ class Worker:
     async def start(self) -> None:
         """Begin to beat and tick; while Postgres is away nothing is claimed."""
         await self.open()
-        self._beating = asyncio.create_task(_every(BEAT_S, self.beats.beat))
+        self._beating = asyncio.create_task(every(BEAT_S, self.beats.beat))
         self._tasks.append(asyncio.create_task(self.clock.run()))
 
     async def drain_outbox(self, shards: list[int]) -> None:
@@ -197,7 +194,7 @@ class Worker:
     async def begin_stop(self) -> None:
         """Send nothing new; the grace runs from here."""
         self._stop_at = asyncio.get_running_loop().time() + self.settings.shutdown_grace_s * _SHARE_OF_GRACE
-        await _cancel(self._tasks)
+        await cancel(self._tasks)
         self.sender.stop()
 
     async def stop(self) -> None:
@@ -220,7 +217,7 @@ class Worker:
 
     async def _stop_beating(self) -> None:
         """Before the number goes: a beat without it would take a new one."""
-        await _cancel([self._beating] if self._beating else [])
+        await cancel([self._beating] if self._beating else [])
 
     def _distrust(self) -> None:
         self.beats.distrust()
@@ -248,20 +245,6 @@ class Worker:
             partitions.retire(conn, keep_days=self.settings.retention_days)
 
 
-async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
-    """Do it every so many seconds, for ever; when it failed, again after 2 s at the latest."""
-    while True:
-        pause_s = min(seconds, _AGAIN_S)
-        try:
-            await do()
-            pause_s = seconds
-        except (*LOST, RelayError) as cause:
-            _LOG.warning("trying again in %s s: %s", pause_s, cause)
-        except Exception:
-            _LOG.exception("trying again in %s s", pause_s)
-        await asyncio.sleep(pause_s)
-
-
 async def _follow_time(db: Database, postgres_time: PostgresTime) -> None:
     async def measure() -> None:
         async with db.connection() as conn:
@@ -270,7 +253,7 @@ async def _follow_time(db: Database, postgres_time: PostgresTime) -> None:
             assert row is not None
             postgres_time.measured(row[0], at=(before + time.monotonic()) / 2)
 
-    await _every(_CLOCK_CHECK_S, measure)
+    await every(_CLOCK_CHECK_S, measure)
 
 
 async def _until_known(postgres_time: PostgresTime) -> None:
@@ -278,12 +261,3 @@ async def _until_known(postgres_time: PostgresTime) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_HEALTH_S):
             await postgres_time.known.wait()
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """End these tasks; one that goes on is cancelled again, for the libraries below may swallow a cancellation."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)

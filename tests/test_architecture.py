@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "broker",
         "chores",
         "pump",
+        "tasks",
     ),
     ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
     ("tenancy", "catalog.secrets"),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 
 import pytest
 
-from relay import runtime
+from relay import runtime, tasks
 from relay.intake.accept import Accepted
 from relay.runtime import Web, Worker
 from relay.settings import Settings
@@ -31,18 +30,6 @@ async def test_a_clock_that_is_woken_at_the_moment_it_is_cancelled_ends(settings
         assert ended, f"cancelled {turns} turns of the loop after it was woken, it goes on"
     await worker.queue.close()
     await worker.db.close()
-
-
-async def test_what_swallows_a_cancellation_is_cancelled_again() -> None:
-    async def deaf() -> None:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(STOP_S * 10)
-        await asyncio.sleep(STOP_S * 10)
-
-    task = asyncio.ensure_future(deaf())
-    await asyncio.sleep(0)
-    await asyncio.wait_for(runtime._cancel([task]), STOP_S)
-    assert task.cancelled()
 
 
 async def test_no_event_is_stored_at_the_time_of_this_machine_before_that_of_postgres_is_known(
@@ -68,7 +55,7 @@ async def test_without_postgres_a_web_process_starts_all_the_same_and_asks_again
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "_HEALTH_S", 0.2)
-    monkeypatch.setattr(runtime, "_AGAIN_S", 0.1)
+    monkeypatch.setattr(tasks, "_AGAIN_S", 0.1)
     web = Web(settings.model_copy(update={"database_url": "postgresql://u@127.0.0.1:1/x"}))
     web.db._pool.timeout = 0.2
     async with asyncio.timeout(5):
