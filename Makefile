@@ -45,6 +45,7 @@ setup-dev:  ## .venv with the tools and tests too
 lock: setup-dev  ## resolve the dependencies again; no host is written into the locks
 	@$(LOCK) --all-extras -o requirements-dev.lock
 	@$(LOCK) --extra embedded --extra checkout --constraint requirements-dev.lock -o requirements.lock
+	@$(LOCK) --constraint requirements-dev.lock -o deploy/requirements.lock
 
 LOCK = UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml

@@ -12,7 +12,7 @@ import pytest
 from relay.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("deploy/requirements.lock", "requirements.lock", "requirements-dev.lock")
 # Written apart, so that this file does not hold what it looks for.
 REGISTRY_HOSTS = [
     "pypi" + ".org",
@@ -70,11 +70,11 @@ def test_a_lock_names_hashes_and_no_host(lock: str) -> None:
 
 def test_the_locks_agree_and_hold_every_dependency() -> None:
     pins = [dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE)) for lock in LOCKS]
-    run, dev = pins
-    assert run.items() <= dev.items()
+    image, run, dev = pins
+    assert image.items() <= run.items() <= dev.items()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = {_name(requirement) for requirement in project["dependencies"]}
-    assert needed <= run.keys()
+    assert needed <= image.keys()
     assert {_name(one) for extra in project["optional-dependencies"].values() for one in extra} <= dev.keys()
 
 
