@@ -61,11 +61,16 @@ def spans() -> list[str]:
 
 def shell_commands() -> list[tuple[str, list[str]]]:
     """Place and words of each command in a shell block; comments and the activation of .venv left out."""
-    lines = [(block.place, line) for block in blocks("sh") for line in _logical_lines(block.text)]
+    lines = [(block.place, line) for block in blocks("sh") for line in logical_lines(block.text)]
     return [(place, shlex.split(line, comments=True)) for place, line in lines if line != _ACTIVATE]
 
 
-def _logical_lines(text: str) -> list[str]:
+def program_of(words: list[str]) -> str:
+    """The program that a line runs; settings for it may stand before its name."""
+    return next(word for word in words if not re.match(r"[A-Z_]+=", word))
+
+
+def logical_lines(text: str) -> list[str]:
     """Lines as a shell sees them: joined at backslashes and inside quotes."""
     lines: list[str] = []
     rest = ""

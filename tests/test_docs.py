@@ -30,6 +30,7 @@ from tests.documents import (
     blocks,
     first_column,
     name_of,
+    program_of,
     prose_of,
     shell_commands,
     spans,
@@ -134,8 +135,8 @@ def test_every_target_of_make_exists_and_is_documented() -> None:
 
 
 def test_every_other_program_that_is_shown_is_known() -> None:
-    programs = {words[0] for _, words in COMMANDS}
-    assert programs == {"curl", "gunicorn", "make", "relay"}
+    programs = {program_of(words) for _, words in COMMANDS}
+    assert programs == {"curl", "docker", "git", "gunicorn", "head", "kubectl", "make", "relay"}
 
 
 # ---- routes ----------------------------------------------------------------------------------------------------------
@@ -234,7 +235,8 @@ def test_every_line_of_the_log_that_is_quoted_is_written() -> None:
 
 
 def test_every_word_in_capitals_is_a_setting_or_one_of_the_api() -> None:
-    known = {name.upper() for name in Settings.model_fields}
+    settings = {name.upper() for name in Settings.model_fields}
+    known = settings | {f"{name}_FILE" for name in settings}
     known |= {span for span in spans_of(CONFIGURATION) if span.startswith("RELAY_")}
     known |= {value for kind in SCHEMA.type_map.values() if isinstance(kind, GraphQLEnumType) for value in kind.values}
     named = {span for page in PAGES if page != CONFIGURATION for span in spans_of(page)}
