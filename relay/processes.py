@@ -21,6 +21,7 @@ _PR_SET_PDEATHSIG = 1
 #: In the environment of a worker: the descriptor of the open METRICS_PORT that its processes inherit.
 PAGES_LISTENER = "RELAY_PAGES_LISTENER"
 _METRICS_PREFIX = "relay-metrics-"
+_made_here: set[Path] = set()
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -56,13 +57,17 @@ def spawn_options(command: Command) -> dict[str, Any]:
 def metrics_folder() -> str:
     """A new folder in which the processes of this service share their metrics (PROMETHEUS_MULTIPROC_DIR).
 
-    It is named for this process; those of processes that are gone are removed.
+    It is named for this process; those of processes that are gone are removed. Ours may have the number of one that is
+    gone: in a container it is always 1.
     """
     place = Path(tempfile.gettempdir())
     for old in place.glob(f"{_METRICS_PREFIX}*"):
-        if not _exists(old.name.removeprefix(_METRICS_PREFIX).partition("-")[0]):
+        pid = old.name.removeprefix(_METRICS_PREFIX).partition("-")[0]
+        if not _exists(pid) or (pid == str(os.getpid()) and old not in _made_here):
             shutil.rmtree(old, ignore_errors=True)
-    return tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-", dir=place)
+    made = tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-", dir=place)
+    _made_here.add(Path(made))
+    return made
 
 
 def end_with_parent(stop_signal: signal.Signals = signal.SIGTERM) -> None:
