@@ -4,7 +4,7 @@
 
 `live`, the default and the image's HEALTHCHECK, is 200 while the process answers at all. What replaces containers that
 are unhealthy (a swarm does) must ask this one: a new container does not bring Postgres back. `ready` also wants Postgres
-and its schema; docker-compose.yml asks it, where nothing is restarted for it and `up --wait` waits for it.
+and its schema; docker-compose.yml asks it, where nothing is restarted for it and people look at it.
 
 Where to ask is said by HOST, PORT and METRICS_PORT. Without a service's name, whichever of the two answers is meant: a
 container holds but one. Only the standard library is used, and no proxy.

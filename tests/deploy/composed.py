@@ -28,7 +28,7 @@ from tests.deploy.dockerfile import ROOT
 
 POSTGRES_PROGRAMS = "/usr/lib/postgresql/15/bin"
 PATH = os.pathsep.join((str(Path(sys.executable).parent), POSTGRES_PROGRAMS, os.defpath))
-HEALTHY_S = 30.0
+HEALTHY_S = 60.0
 
 
 class Composed:
@@ -97,9 +97,12 @@ class Instance:
         kind, *words = self.service["healthcheck"]["test"]
         if kind == "CMD-SHELL":  # redis-cli is told its port in no other way
             words = ["sh", "-c", words[0].replace("redis-cli", f"redis-cli -p {self.port}")]
-        timeout_s = seconds(self.service["healthcheck"]["timeout"])
         environment = self.environment | {"PGPORT": str(self.port)}
-        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, timeout=timeout_s, check=False)
+        timeout_s = seconds(self.service["healthcheck"]["timeout"])
+        try:
+            done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, timeout=timeout_s, check=False)
+        except subprocess.TimeoutExpired:
+            return False
         return done.returncode == 0
 
     def await_condition(self, condition: str) -> None:

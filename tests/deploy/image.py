@@ -70,7 +70,7 @@ class Image:
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run to the end."""
         argv = self.argv(list(command), environment)
-        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
 
 
 class Container:
@@ -87,7 +87,7 @@ class Container:
         (child,) = psutil.Process(self.process.pid).children()
         return child
 
-    def wait_until(self, condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+    def wait_until(self, condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
         """Wait until the condition holds; fail with what it logged."""
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -95,7 +95,7 @@ class Container:
             assert time.monotonic() < deadline, self.text()
             time.sleep(0.05)
 
-    def stop(self, timeout_s: float = 30.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         """Ask it to end, and return its exit code."""
         self.first().terminate()
         return self.process.wait(timeout_s)
