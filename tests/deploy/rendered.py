@@ -21,9 +21,9 @@ KUBECTL = Path(sys.executable).parent / "kubectl"
 Document = dict[str, Any]
 
 
-def kubectl(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run the real kubectl with no cluster to speak to."""
-    environment = {"HOME": "/nonexistent", "KUBECONFIG": "/nonexistent"}
+def kubectl(*words: str, cwd: Path = ROOT, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the real kubectl; it knows of no cluster, and keeps what it learns of one below `home`."""
+    environment = {"HOME": str(home or cwd), "KUBECONFIG": "/dev/null"}
     return subprocess.run(
         [KUBECTL, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

@@ -177,7 +177,7 @@ def test_both_operators_make_the_secret_that_pods_mount(folder: Path) -> None:
 
 
 def test_what_kubeseal_prints_takes_the_place_of_the_form(folder: Path) -> None:
-    printed = {
+    printed: Document = {
         "apiVersion": "bitnami.com/v1alpha1",
         "kind": "SealedSecret",
         "metadata": {"name": "relay-secrets", "namespace": "relay-production"},
