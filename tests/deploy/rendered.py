@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
+import kubernetes_validate.utils
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +20,16 @@ OVERLAYS = ("dev", "staging", "production")
 PROGRAMS = ("relay-api", "relay-worker")
 KUBECTL = Path(sys.executable).parent / "kubectl"
 
+NEWEST = kubernetes_validate.latest_version()
+
 Document = dict[str, Any]
+# Else it reads its 2 MB of definitions again for every document.
+kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
+
+
+def validate(document: Document, version: str = NEWEST) -> None:
+    """Hold a document against the strict schema of its kind: an unknown field is an error, and so is an unknown kind."""
+    kubernetes_validate.validate(document, version, strict=True)
 
 
 def kubectl(*words: str, cwd: Path = ROOT, home: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -76,7 +87,7 @@ class Rendered:
 
 
 def read(text: str) -> Rendered:
-    return Rendered(text, tuple(yaml.safe_load_all(text)))
+    return Rendered(text, tuple(yaml.load_all(text, yaml.CSafeLoader)))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What docs/kubernetes.md shows: each command is taken by the real kubectl and does what the page says, each file builds."""
+"""What docs/kubernetes.md shows: each command is taken by the real kubectl and does what the page says."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
 from relay.cli.main import _parser
 from relay.settings import read_settings
 from tests.deploy.cluster import Cluster, cluster
-from tests.deploy.rendered import K8S, OVERLAYS, PROGRAMS, ROOT, build, kubectl, overlay, read
-from tests.documents import blocks_of, shell_commands, table
+from tests.deploy.rendered import K8S, OVERLAYS, PROGRAMS, ROOT, Document, kubectl, overlay, validate
+from tests.documents import shell_commands
 
-PAGE = ROOT / "docs" / "kubernetes.md"
 COMMANDS = [words for place, words in shell_commands() if place.startswith("docs/kubernetes.md")]
 KUBECTL = [words[1:] for words in COMMANDS if words[0] == "kubectl" and "|" not in words]
 NAMESPACE = "/namespaces/relay-production"
@@ -103,6 +100,14 @@ def test_applying_twice_changes_nothing(name: str, client: Client) -> None:
     # kubectl sends the selector of a disruption budget every time, for it is one that can only be replaced.
     assert {path.split("/")[-2] for _, path, _ in client.served.changes} <= {"poddisruptionbudgets"}
     assert second.count(" unchanged\n") == len(stored) - 2
+
+
+def test_a_namespace_made_by_hand_gets_its_labels(client: Client) -> None:
+    made: Document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "relay-production"}}
+    client.served.objects["/api/v1/namespaces/relay-production"] = made
+    client.must("apply", "-k", "deploy/k8s/overlays/production")
+    labels = client.served.objects["/api/v1/namespaces/relay-production"]["metadata"]["labels"]
+    assert labels == overlay("production").one("Namespace", "relay-production")["metadata"]["labels"]
 
 
 def test_applying_again_leaves_the_autoscalers_number_alone(client: Client) -> None:
@@ -229,7 +234,7 @@ def test_the_secret_of_the_page_is_the_one_that_pods_mount(tmp_path: Path) -> No
         done = kubectl(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         secret = yaml.safe_load(done.stdout)
-        kubernetes_validate.validate(secret, kubernetes_validate.latest_version(), strict=True)
+        validate(secret)
         assert secret["metadata"] == {"name": "relay-secrets", "namespace": "relay-production"}
         for program in PROGRAMS:
             (volume,) = [one["secret"] for one in overlay("production").pod(program)["volumes"] if "secret" in one]
@@ -245,76 +250,3 @@ def test_programs_that_are_not_at_hand_are_shown_with_files_that_are() -> None:
     (seal,) = [words[words.index("|") + 1 :] for words in COMMANDS if "|" in words]
     assert shlex.join(seal) == "kubeseal --format yaml '>' sealed-secret.yaml"
     assert {words[0] for words in COMMANDS} == {"kubectl", "python3", "helm"}
-
-
-# ---- the page's files and tables -------------------------------------------------------------------------------------
-
-
-YAML = [block for block in blocks_of(PAGE) if block.language == "yaml"]
-
-
-@pytest.mark.parametrize("block", YAML, ids=lambda block: block.place)
-def test_each_kustomization_of_the_page_builds(block: Any, tmp_path: Path) -> None:
-    assert block.text.startswith("# production/kustomization.yaml\n")
-    shutil.copytree(K8S, tmp_path / "relay" / "deploy" / "k8s")
-    own = tmp_path / "production"
-    own.mkdir()
-    (own / "kustomization.yaml").write_text(block.text, encoding="utf-8")
-    form = K8S / "components" / "sealed-secrets" / "sealed-secret.yaml"
-    (own / "sealed-secret.yaml").write_text(form.read_text(encoding="utf-8").replace("replace-with", "AgB"))
-    rendered = read(build(own))
-    for document in rendered.documents:
-        assert document["metadata"].get("namespace", document["metadata"]["name"]) == "relay-production"
-        if document["kind"] not in ("ExternalSecret", "SealedSecret"):
-            kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
-    asked = yaml.safe_load(block.text)
-    if "images" in asked:
-        assert rendered.container("relay-worker")["image"] == "registry.example.com/relay:0.1.0"
-        assert rendered.config()["REDIS_URL"] == "redis://redis.internal:6379/0"
-        assert rendered.one("Ingress", "relay-api")["spec"]["rules"][0]["host"] == "hooks.mycompany.com"
-    for patch in asked.get("patches", ()):
-        found = rendered.one(patch["target"]["kind"], patch["target"]["name"])
-        if "patch" in patch:
-            for step in yaml.safe_load(patch["patch"]):
-                assert _at(found, step["path"]) == step["value"]
-
-
-def _at(document: Any, path: str) -> Any:
-    for part in path.split("/")[1:]:
-        document = document[int(part)] if isinstance(document, list) else document[part]
-    return document
-
-
-def test_the_table_of_the_page_is_what_is_built() -> None:
-    rows = {row[0]: row[1:] for row in table(PAGE, "| setting | dev | staging | production |")}
-    for column, name in enumerate(OVERLAYS):
-        rendered = overlay(name)
-        sizes = [rendered.one("HorizontalPodAutoscaler", program)["spec"] for program in PROGRAMS]
-        api, worker = [f"{one['minReplicas']}, {one['maxReplicas']}" for one in sizes]
-        config = rendered.config()
-        assert [cells[column] for cells in rows.values()] == [
-            f"`{rendered.all('Namespace')[0]['metadata']['name']}`",
-            api,
-            worker,
-            config["LOG_LEVEL"],
-            {"true": "on", "false": "off"}[config["ENABLE_PLAYGROUND"]],
-            {"true": "yes", "false": "no"}[config["AUTH_ENABLED"]],
-        ]
-
-
-def test_the_connections_of_the_page_are_those_that_the_pods_may_open() -> None:
-    rows = table(PAGE, "| | dev | staging | production |")
-    for row, bound in zip(rows, ("minReplicas", "maxReplicas"), strict=True):
-        for column, name in enumerate(OVERLAYS):
-            config = overlay(name).config()
-            stores = {"DATABASE_URL": "postgresql://d/r", "SIGNING_KEY": "k" * 32}
-            settings = read_settings({**config, **stores})
-            pods = [overlay(name).one("HorizontalPodAutoscaler", program)["spec"][bound] for program in PROGRAMS]
-            processes = pods[0] * settings.web_concurrency + pods[1] * settings.worker_processes
-            assert int(row[column + 1]) == processes * settings.database_max_conns, (row[0], name)
-
-
-def test_the_policies_of_the_page_are_those_that_are_built() -> None:
-    shown = {row[0].strip("`") for row in table(PAGE, "| policy | lets through |")}
-    built = {one["metadata"]["name"] for one in overlay("production").all("NetworkPolicy")}
-    assert built == shown | {"relay-default-deny"}
