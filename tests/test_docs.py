@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import falcon.inspect
 import pytest
+import yaml
 from falcon.testing import ASGIConductor
 from graphql import GraphQLEnumType, GraphQLInputObjectType, build_schema, parse, validate
 from psycopg import AsyncConnection
@@ -136,7 +137,8 @@ def test_every_target_of_make_exists_and_is_documented() -> None:
 
 def test_every_other_program_that_is_shown_is_known() -> None:
     programs = {program_of(words) for _, words in COMMANDS}
-    assert programs == {"curl", "docker", "git", "gunicorn", "head", "kubectl", "make", "relay"}
+    known = {"curl", "docker", "git", "gunicorn", "head", "helm", "kubectl", "make", "python3", "relay"}
+    assert programs == known
 
 
 # ---- routes ----------------------------------------------------------------------------------------------------------
@@ -187,6 +189,11 @@ def test_json_is_json(block: Block) -> None:
     json.loads(block.text)
 
 
+@pytest.mark.parametrize("block", blocks("yaml"), ids=place)
+def test_yaml_is_yaml(block: Block) -> None:
+    assert yaml.safe_load(block.text)
+
+
 async def test_the_endpoint_of_the_readme_is_made(conductor: ASGIConductor) -> None:
     (mutation,) = [block.text for block in blocks("graphql") if block.text.startswith("mutation Create(")]
     (variables,) = [block.text for block in blocks("json") if block.text.startswith('{"input"')]
@@ -202,7 +209,7 @@ async def test_sql_runs(block: Block, conn: AsyncConnection[TupleRow]) -> None:
 
 
 def test_no_block_is_of_a_kind_that_no_test_reads() -> None:
-    languages = {"sh", "graphql", "json", "sql", "python", "js", "go", ""}
+    languages = {"sh", "graphql", "json", "yaml", "sql", "python", "js", "go", ""}
     assert {block.language for block in blocks(*languages)} <= languages
     assert text_count("```") == 2 * len(blocks(*languages))
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 
 from relay.catalog.secrets import Vault
-from relay.cli.environment import command_environment, data_dir
+from relay.cli.environment import command_environment, data_dir, with_stand_ins
 from relay.cli.terminal import iso, print_json, table
 from relay.db import Conn
 from relay.errors import NotFound, Unavailable
@@ -140,7 +140,7 @@ def _environment(stand_ins: Mapping[str, str]) -> dict[str, str]:
     environment = command_environment()
     if not is_given(environment, "DATABASE_URL"):
         raise SettingsError(f"DATABASE_URL is not set, and no `relay up` runs with the data folder {data_dir()}.")
-    return {name: value for name, value in stand_ins.items() if not is_given(environment, name)} | environment
+    return with_stand_ins(environment, stand_ins)
 
 
 def _on_database(environment: dict[str, str], work: Callable[[Conn], Awaitable[T]]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from relay.settings import Settings, SettingsError, read_settings
@@ -22,6 +23,11 @@ def command_environment() -> dict[str, str]:
     if (folder / "signing_key").exists():
         found["SIGNING_KEY"] = signing_key(folder)
     return {name: value for name, value in found.items() if not is_given(os.environ, name)} | dict(os.environ)
+
+
+def with_stand_ins(environment: Mapping[str, str], stand_ins: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with values for settings that must be there and are not used; those that are given stay."""
+    return {name: value for name, value in stand_ins.items() if not is_given(environment, name)} | dict(environment)
 
 
 def command_settings() -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from relay.cli.environment import command_environment
+from relay.cli.environment import command_environment, with_stand_ins
 from relay.db import migrate
 from relay.settings import read_settings
 
@@ -23,7 +23,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Apply what is missing and print its names."""
-    applied = migrate(read_settings(_NOT_NEEDED | command_environment()).database_url)
+    applied = migrate(read_settings(with_stand_ins(command_environment(), _NOT_NEEDED)).database_url)
     if arguments.json:
         print(json.dumps({"applied": applied}))
     else:

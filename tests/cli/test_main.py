@@ -60,6 +60,16 @@ def test_a_database_that_does_not_answer_is_one_sentence(
     assert "secret" not in told
 
 
+def test_migrate_takes_every_setting_from_a_file(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"DATABASE_URL": empty_database_url, "SIGNING_KEY": "k" * 32, "REDIS_URL": "redis://127.0.0.1:1"}
+    for name, value in given.items():
+        (tmp_path / name).write_text(value, encoding="utf-8")
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+    assert main(["migrate"]) == 0
+
+
 def test_migrate_applies_what_is_missing_once(
     empty_database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
