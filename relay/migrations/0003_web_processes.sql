@@ -2,7 +2,7 @@
 CREATE TABLE web_processes (
     id         uuid PRIMARY KEY,
     host       text NOT NULL,
-    pid        int NOT NULL,
+    pid        bigint NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now(),
     beat_at    timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
