@@ -51,7 +51,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         choices=AREAS,
         metavar="AREA",
-        help=f"ask only this area; may be repeated: {', '.join(AREAS)}",
+        help=f"ask only this area and an overlay that is given; may be repeated: {', '.join(AREAS)}",
     )
     parser.add_argument(
         "--accept",
@@ -66,7 +66,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 1 when something fails."""
-    areas: Collection[str] = args.only or tuple(AREAS)
+    areas: Collection[str] = [*args.only, *(["overlay"] if args.overlay else [])] if args.only else tuple(AREAS)
     found = accepted(asyncio.run(_findings(args, areas)), args.accept)
     if args.json:
         print_json({"production": args.production, "result": worst(found), "checks": [_as_json(one) for one in found]})

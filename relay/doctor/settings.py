@@ -80,15 +80,15 @@ def auth(given: Given) -> Verdict:
 
 
 def secrets_from_files(given: Given) -> Verdict:
-    """Whether passwords and keys come from files and not from the environment, which children and crash reports show."""
+    """Whether passwords and keys come from files."""
     names: list[str] = [*_FROM_FILES]
     if "@" in urlsplit(given.settings.redis_url).netloc:
         names.append("REDIS_URL")
     open_ones = [name for name in names if f"{name}_FILE" not in given.environ]
     if open_ones:
         return bad(
-            f"{' and '.join(open_ones)} come from the environment.",
-            f"Mount them as files and set {' and '.join(f'{name}_FILE' for name in open_ones)}.",
+            f"{', '.join(open_ones)}: from the environment, which children and crash reports show.",
+            f"Mount them as files and set {', '.join(f'{name}_FILE' for name in open_ones)}.",
         )
     return good(f"{', '.join(names)} come from files.")
 

@@ -88,7 +88,8 @@ def test_an_overlay_is_read_in_a_pipe_where_nothing_else_is_known(
     monkeypatch.setattr(sys, "stdin", io.StringIO(RIGHT))
     assert main(["doctor", "--production", "--only", "overlay", "--overlay", "-"]) == 0
     assert "10 pass, 0 warn, 0 fail." in capsys.readouterr().out
-    assert main(["doctor", "--production", "--overlay", "-"]) == 1
+    monkeypatch.setattr(sys, "stdin", io.StringIO(RIGHT))
+    assert main(["doctor", "--production", "--only", "settings", "--overlay", "-"]) == 1
     assert "DATABASE_URL is not set" in capsys.readouterr().err
 
 

@@ -43,6 +43,7 @@ async def test_a_key_from_a_random_source_passes() -> None:
         ("Ab3$" * 10, "one piece, repeated"),
         ("0123456789abcdefghijklmnopqrstuvwxyz", "neighbouring characters"),
         ("correct horse battery staple and more", "made of words"),
+        ("this-key-is-for-development-only", "an example"),
         ("relay-development-5f3a9c1e7b2d4860ce91", "an example"),
         ("change-me-5f3a9c1e7b2d4860ce915f3a9c1e", "an example"),
         ("a signing key that only tests use", "an example"),
@@ -62,7 +63,7 @@ def test_no_verdict_shows_the_key(raw: bytes) -> None:
 
 
 async def test_secrets_belong_into_files(tmp_path: Path) -> None:
-    fails(await about(), "secrets-from-files", saying="DATABASE_URL and SIGNING_KEY come from the environment")
+    fails(await about(), "secrets-from-files", saying="DATABASE_URL, SIGNING_KEY: from the environment")
     files = {f"{name}_FILE": str(tmp_path / name) for name in ("DATABASE_URL", "SIGNING_KEY")}
     for name in ("DATABASE_URL", "SIGNING_KEY"):
         (tmp_path / name).write_text(ENVIRONMENT[name])
