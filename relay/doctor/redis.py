@@ -40,9 +40,7 @@ class Instance:
 
 def client(url: str) -> redis.asyncio.Redis:
     """A connection for a passing visitor."""
-    return redis.asyncio.Redis.from_url(
-        url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, decode_responses=True
-    )
+    return redis.asyncio.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
 
 
 async def info(url: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from relay.delivery.beats import Beats
 from relay.delivery.holdings import Holdings
 from relay.presence import Presence
 from relay.settings import Settings
-from tests.delivery.crew import open_crew
-from tests.doctor.asking import ask, fails, passes
+from tests.delivery.crew import open_crew, rows
+from tests.doctor.asking import ask, fails, passes, warns
 
 
 async def test_enough_processes_pass_and_silent_ones_do_not_count(settings: Settings, conn: Conn) -> None:
@@ -22,6 +22,9 @@ async def test_enough_processes_pass_and_silent_ones_do_not_count(settings: Sett
     passes(found, "web-processes", saying="2 web processes on 1 machines")
     passes(found, "worker-processes", saying="3 worker processes")
     passes(found, "max-connections", saying="5 processes with 4 connections each")
+    each = (int(str((await rows(conn, "SHOW max_connections"))[0][0])) - 23) // 5
+    found = await ask(settings.model_copy(update={"database_max_conns": each}), "postgres")
+    warns(found, "max-connections", saying="a release, which runs a quarter more")
     await conn.execute("UPDATE workers SET beat_at = now() - interval '20 s' WHERE no = (SELECT min(no) FROM workers)")
     await conn.execute("UPDATE web_processes SET beat_at = now() - interval '20 s'")
     found = await ask(settings, "fleet")
