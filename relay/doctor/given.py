@@ -26,18 +26,20 @@ class Given:
     def without_secrets(self, text: str) -> str:
         """The text without any password or key of the settings."""
         urls = (self.settings.database_url, self.settings.redis_url, self.settings.state_url, self.replica_url)
-        passwords = {password for url in urls for password in _passwords(url)}
+        passwords = {password for url in urls for password in passwords_of(url)}
         for secret in (self.settings.signing_key, *passwords):
             text = text.replace(secret, "***")
         return text
 
 
-def _passwords(url: str) -> set[str]:
-    """The password of a URL as it is written and as it is meant; several hosts may follow it."""
-    _, _, rest = url.partition("://")
+def passwords_of(url: str) -> set[str]:
+    """The passwords of a URL, as they are written and as they are meant; several hosts may follow the login."""
+    rest, _, query = url.partition("://")[2].partition("?")
     login, at, _ = rest.rpartition("@")
     _, colon, password = login.partition(":")
-    return {password, unquote(password)} if at and colon and password else set()
+    written = [password] if at and colon else []
+    written += [value for name, _, value in (part.partition("=") for part in query.split("&")) if "password" in name]
+    return {form for one in written if one for form in (one, unquote(one))}
 
 
 def host_of(url: str) -> str:

@@ -6,9 +6,8 @@ import math
 import re
 from collections import Counter
 from itertools import pairwise
-from urllib.parse import urlsplit
 
-from relay.doctor.given import Given
+from relay.doctor.given import Given, passwords_of
 from relay.doctor.verdict import Check, Finding, Verdict, answers, bad, doubtful, good
 
 #: Bits that a key must be good for, as its characters tell; 32 random hexadecimal ones have about 115.
@@ -82,7 +81,7 @@ def auth(given: Given) -> Verdict:
 def secrets_from_files(given: Given) -> Verdict:
     """Whether passwords and keys come from files."""
     names: list[str] = [*_FROM_FILES]
-    if "@" in urlsplit(given.settings.redis_url).netloc:
+    if passwords_of(given.settings.redis_url):
         names.append("REDIS_URL")
     open_ones = [name for name in names if f"{name}_FILE" not in given.environ]
     if open_ones:

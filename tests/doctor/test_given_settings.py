@@ -62,6 +62,25 @@ def test_no_verdict_shows_the_key(raw: bytes) -> None:
     assert verdict.result in Result
 
 
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("redis://:hunter%402@redis:6379/0", "hunter@2"),
+        ("redis://redis:6379/0?password=hunter2", "hunter2"),
+        ("postgresql://relay:hunter2@one:5432,two:5432/relay?sslmode=require", "hunter2"),
+    ],
+)
+def test_a_password_is_found_wherever_a_url_has_it(url: str, password: str) -> None:
+    told = Given(settings().model_copy(update={"redis_url": url, "redis_state_url": "redis://state"}))
+    assert told.without_secrets(f"no answer from {url}, {password}").count("***") == 2
+    assert password not in told.without_secrets(f"no answer from {url}, {password}")
+
+
+def test_an_address_without_a_password_is_left_alone() -> None:
+    told = Given(settings(REDIS_URL="redis://redis:6379/0"))
+    assert told.without_secrets("redis://redis:6379/0") == "redis://redis:6379/0"
+
+
 async def test_secrets_belong_into_files(tmp_path: Path) -> None:
     fails(await about(), "secrets-from-files", saying="DATABASE_URL, SIGNING_KEY: from the environment")
     files = {f"{name}_FILE": str(tmp_path / name) for name in ("DATABASE_URL", "SIGNING_KEY")}
