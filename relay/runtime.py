@@ -35,6 +35,8 @@ from relay.ids import PostgresTime, Uuid7
 from relay.intake.collector import Collector
 from relay.intake.doorbell import Doorbell
 from relay.notifier import Notifier
+from relay.presence import BEAT_S as PRESENCE_S
+from relay.presence import Presence
 from relay.queue import UNREACHABLE, Hint, Queue
 from relay.recovery.job_runner import JobRunner
 from relay.settings import Settings
@@ -76,6 +78,7 @@ class Web:
         self.counters = Counters(settings.state_url)
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
+        self.presence = Presence(self.db)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -83,10 +86,12 @@ class Web:
         await self.db.open()
         self._tasks = [asyncio.create_task(_follow_time(self.db, self.time))]
         await _until_known(self.time)
+        self._tasks.append(asyncio.create_task(every(PRESENCE_S, self.presence.beat)))
 
     async def close(self) -> None:
         """Close every connection."""
         await cancel(self._tasks)
+        await self.presence.end()
         await self.doorbell.close()
         await self.db.close()
         await self.queue.close()

@@ -38,8 +38,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("intake", "delivery"),
     ("recovery",),
     ("insight", "verify"),
-    ("workers", "clock", "upkeep", "feed", "notifier", "runtime"),
+    ("workers", "clock", "upkeep", "feed", "notifier", "presence", "runtime"),
     ("processes", "up"),
+    ("doctor",),
     ("cli",),
 )
 # A library and the only modules that may import it; a module stands for what is below it, too.
