@@ -14,6 +14,7 @@ import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
+from redis._parsers import AsyncCommandsParser
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry as AsyncioRetry
 from redis.backoff import NoBackoff
@@ -101,7 +102,7 @@ def asyncio_client(url: str | RedisUrl, limits: Limits) -> redis.asyncio.Redis:
 def asyncio_cluster(url: str, limits: Limits) -> RedisCluster:
     """Make a client of a cluster, for the event loop; `limits.connections` counts for each of its nodes."""
     found = parse(url)
-    return RedisCluster(
+    cluster = RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in found.hosts],
         max_connections=limits.connections,
         ssl=found.tls,
@@ -111,6 +112,8 @@ def asyncio_cluster(url: str, limits: Limits) -> RedisCluster:
         socket_connect_timeout=limits.timeout_s * _OF_A_NODE,
         **found.options,
     )
+    cluster.commands_parser = _Commands(cluster)
+    return cluster
 
 
 class _Sentinel(redis.sentinel.Sentinel):
@@ -151,6 +154,23 @@ class _AsyncioMasterPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.as
     async def aclose(self) -> None:
         await super().aclose()
         await self.sentinel_manager.aclose()
+
+
+class _Commands(AsyncCommandsParser):
+    """Learns the commands from any node; redis-py asks the first one alone, and nothing works while that is away."""
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        super().__init__()
+        self._cluster = cluster
+
+    async def initialize(self, node: ClusterNode | None = None) -> None:
+        reason: Exception = redis.ConnectionError("there is no node")
+        for one in self._cluster.get_primaries():
+            try:
+                return await super().initialize(one)
+            except (redis.RedisError, OSError) as cause:
+                reason = cause
+        raise reason
 
 
 def _no_master(service_name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+import trustme
 
 from relay.processes import Command
 from relay.up.development import free_port
@@ -152,3 +154,45 @@ def _knows_all(state: Mapping[str, Any]) -> bool:
 def _is_whole(client: Any) -> bool:
     told = client.execute_command("CLUSTER INFO")
     return told["cluster_state"] == "ok" and told["cluster_known_nodes"] == "3"
+
+
+@dataclass
+class Tls:
+    """A server and its sentinel that speak nothing but TLS, and want a certificate of whoever connects."""
+
+    url: str
+    sentinel_url: str
+    wrong_url: str
+
+
+@contextmanager
+def behind_tls() -> Iterator[Tls]:
+    """Run Debian's redis-server behind TLS, with a user and a password, and a sentinel that watches it."""
+    with _folder() as folder, ExitStack() as stack:
+        authority, port, watcher = trustme.CA(), free_port(), free_port()
+        _write_certificates(folder, authority)
+        trustme.CA().cert_pem.write_to_path(folder / "other.pem")
+        tls = ["port 0", "tls-auth-clients yes", "tls-replication yes", f'tls-ca-cert-file "{folder}/ca.pem"']
+        tls += [f'tls-cert-file "{folder}/cert.pem"', f'tls-key-file "{folder}/key.pem"']
+        options = f"ssl_certfile={folder}/cert.pem&ssl_keyfile={folder}/key.pem"
+        place = f"rediss://{USER}:{IN_URL}@127.0.0.1:{port}/0?{options}"
+        url = f"{place}&ssl_ca_certs={folder}/ca.pem"
+        users = ["user default off", f'user {USER} on ">{PASSWORD}" ~* &* +@all']
+        watching = [f"sentinel monitor {SERVICE} 127.0.0.1 {port} 1", f"sentinel auth-user {SERVICE} {USER}"]
+        watching.append(f'sentinel auth-pass {SERVICE} "{PASSWORD}"')
+        executable = shutil.which("redis-server") or "redis-server"
+        main = server(folder, f"tls-port {port}", *tls, *users, url=url, port=port, executable=executable)
+        stack.callback(main.kill)
+        own = f"rediss://127.0.0.1:{watcher}/0?{options}&ssl_ca_certs={folder}/ca.pem"
+        lines = (f"tls-port {watcher}", *tls, *watching)
+        beside = server(folder, *lines, url=own, port=watcher, executable=executable, options=("--sentinel",))
+        stack.callback(beside.kill)
+        sentinel_url = url.replace("rediss", "rediss+sentinel", 1).replace(f":{port}/", f":{watcher}/")
+        yield Tls(url, f"{sentinel_url}&service={SERVICE}", f"{place}&ssl_ca_certs={folder}/other.pem")
+
+
+def _write_certificates(folder: Path, authority: trustme.CA) -> None:
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from relay.redis_urls import Kind, parse
 
 _TIMEOUT_S = 1.0
 _KEPT_S = 3600
+_TELL_S = 60.0
 _LOG = logging.getLogger(__name__)
 
 # KEYS: one a tally. ARGV: seconds to keep, then for each whether it holds a success, and its failures since.
@@ -103,7 +105,7 @@ class _Cluster:
 
     def __init__(self, url: str, limits: Limits) -> None:
         self._redis = asyncio_cluster(url, limits)
-        self._whole = True
+        self._tell_at = 0.0
 
     async def count(self, tallies: Sequence[tuple[str, Tally]]) -> list[int | None]:
         answers = await self._execute(
@@ -140,9 +142,9 @@ class _Cluster:
             await self._redis.aclose()
         if len(lost) == len(answers) > 0:
             raise lost[0]
-        if lost and self._whole:
+        if lost and (now := time.monotonic()) >= self._tell_at:
+            self._tell_at = now + _TELL_S
             _LOG.warning("failures of some endpoints are not counted, a node of the cluster is away: %s", lost[0])
-        self._whole = not lost
         return answers
 
     async def _send(self, commands: Sequence[tuple[str, ...]]) -> Sequence[Any]:
