@@ -25,7 +25,7 @@ async def test_a_worker_and_a_web_process_under_load_keep_to_their_pools(setting
     looking = connected(settings.redis_url)
     for user in ("web", "worker"):
         looking.acl_setuser(
-            user, enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], channels=["*"], commands=["+@all"]
+            user, enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], channels=["relay:wake"], commands=["+@all"]
         )
     place = settings.redis_url.rpartition("@")[2]
     own = {
