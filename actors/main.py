@@ -16,6 +16,7 @@ from relay.delivery.lanes import Lane
 from relay.delivery.live import Dispatched
 from relay.processes import PAGES_LISTENER
 from relay.queue import QUEUES
+from relay.redis_clients import Shares
 from relay.settings import SettingsError, read_settings
 
 try:
@@ -26,7 +27,7 @@ except SettingsError as error:
 process = Process(_settings, pages_listener=os.environ.get(PAGES_LISTENER))
 broker = worker_broker(
     _settings.redis_url,
-    pool_size=_settings.redis_pool_size,
+    pool_size=Shares(_settings.redis_pool_size).broker,
     # The circuit breaker last: what it skips, nothing behind it may have begun.
     middleware=[SafeRetries(), Loop(), process, CircuitBreaker(process)],
 )

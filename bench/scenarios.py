@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
 from bench.load import Bench, Measured, Sizes, Traffic
@@ -14,6 +15,7 @@ from relay.cli import own_endpoint
 from relay.cli.client import Client
 
 _BATCH = 100
+_LIST = 1000
 _THREADS = 4
 _ONE_TYPE = "bench.single"
 _OWN_COST = (("generator_us_per_event", 30.0), ("receiver_us_per_delivery", 30.0))
@@ -60,10 +62,36 @@ def latency_idle(bench: Bench) -> list[Measured]:
     return [Measured(name, run, at_most=budgets, idle_s=bench.sizes.idle_s, idle_cpu_s=bench.idle_cpu_s())]
 
 
+def hints(bench: Bench) -> list[Measured]:
+    """What Redis does for a delivery, and how many a core of it would carry: sent one by one, and in lists of 1 000."""
+    traffic = _one_endpoint(bench.sizes)
+    bench.run(traffic, seconds=bench.sizes.warm_up_s)
+    one = _hinted(bench, "one by one", traffic, seconds=bench.sizes.seconds)
+    lists = _hinted(bench, f"lists of {_LIST}", _one_endpoint(bench.sizes, batch=_LIST), count=bench.sizes.backlog)
+    return [one, lists]
+
+
+def _hinted(bench: Bench, name: str, traffic: Traffic, **size: Any) -> Measured:
+    before = bench.system.redis_commands()
+    run = bench.run(traffic, **size)
+    commands = bench.system.redis_commands() - before
+    events = sum(run.made.sent.accepted)
+    cpu_us = run.cpu_s.get("valkey", 0.0) * 1e6 / max(1, events)
+    figures = {
+        "redis_commands_per_request": commands * traffic.batch / max(1, events),
+        "redis_commands_per_delivery": commands / max(1, events),
+        "redis_cpu_us_per_delivery": cpu_us,
+        "redis_percent_of_a_core_at_1500_per_s": cpu_us * 1500 / 1e4,
+        "deliveries_per_s_of_a_core": 1e6 / cpu_us if cpu_us else 0.0,
+    }
+    return Measured(f"hints: {name}", run, figures=figures, at_most=(("redis_cpu_us_per_delivery", 40.0),))
+
+
 SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "single": single,
     "fanout10": fanout10,
     "latency-idle": latency_idle,
+    "hints": hints,
     "blackhole": blackhole,
     "fifo": fifo,
     "ratelimit": ratelimit,

@@ -46,12 +46,13 @@ _TO_COME = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "SIGNING_K
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A running Relay; `pid` is that of its `relay up`, and its database is known, where the benchmark started it."""
+    """A running Relay; `pid` is that of its `relay up`, and its servers are known, where the benchmark started it."""
 
     url: str
     key: str
     pid: int | None = None
     database_url: str | None = None
+    redis_url: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -70,6 +71,14 @@ class System:
             return True
         with psycopg.connect(self.database_url) as conn:
             return conn.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is None
+
+    def redis_commands(self) -> int:
+        """How many commands Redis has run, those inside scripts included; 0 of a system that somebody else started."""
+        if self.redis_url is None:
+            return 0
+        with contextlib.closing(redis.Redis.from_url(self.redis_url)) as client:
+            stats: dict[str, int] = client.info("stats")
+        return stats["total_commands_processed"]
 
     def cpu_used(self) -> dict[str, float]:
         """Seconds of CPU by process group; nothing is known of a system that somebody else started."""
@@ -94,6 +103,7 @@ def started() -> Iterator[System]:
             _make_key(environment),
             process.pid,
             database_url=urls["DATABASE_URL"],
+            redis_url=urls["REDIS_URL"],
             settings=_settings(environment),
             versions=_server_versions(urls),
         )

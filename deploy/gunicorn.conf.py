@@ -7,10 +7,12 @@ import sys
 
 from relay import log
 from relay.processes import end_with_parent, metrics_folder
+from relay.redis_modes import refuse_wrong_redis
 from relay.settings import SettingsError, read_settings
 
 try:
     _settings = read_settings()
+    sys.stderr.writelines(f"{sentence}\n" for sentence in refuse_wrong_redis(_settings))
 except SettingsError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(1) from None

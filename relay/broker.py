@@ -13,29 +13,25 @@ import redis
 from dramatiq import Broker, Message, Middleware, Worker
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.client import PubSub
 
 from relay.queue import CLOCK, NAMESPACE, QUEUES, UNREACHABLE, WAKE_CHANNEL
+from relay.redis_clients import Limits, client
 
 _LOOK_S = 1.0
 _HEARTBEAT_TIMEOUT_MS = 90_000
 _HEARTBEAT_S = 5.0
-_WAKE_TIMEOUTS = {"socket_timeout": 5, "socket_connect_timeout": 2}
+_TIMEOUT_S = 5.0
+_CONNECT_TIMEOUT_S = 2.0
+#: As long as nothing rings, this often the bell is asked whether it still hangs there.
+_QUIET_S = 2.0
 _LOG = logging.getLogger(__name__)
 
 
 def worker_broker(redis_url: str, *, pool_size: int, middleware: list[Middleware]) -> RelayBroker:
     """The broker of a worker process; the middleware list is complete, nothing is added to it but wake-up and heartbeat."""
-    pool = redis.ConnectionPool.from_url(
-        redis_url,
-        max_connections=pool_size,
-        socket_timeout=5,
-        socket_connect_timeout=2,
-        retry=Retry(NoBackoff(), 0),
-    )
     broker = RelayBroker(
-        client=redis.Redis(connection_pool=pool),
+        client=_client(redis_url, connections=pool_size),
         middleware=[Wake(redis_url), Heartbeat(), *middleware],
         namespace=NAMESPACE,
         heartbeat_timeout=_HEARTBEAT_TIMEOUT_MS,
@@ -45,6 +41,11 @@ def worker_broker(redis_url: str, *, pool_size: int, middleware: list[Middleware
     for queue in QUEUES.values():
         broker.declare_queue(queue)
     return broker
+
+
+def _client(redis_url: str, *, connections: int, decode_responses: bool = False) -> redis.Redis:
+    limits = Limits(connections, timeout_s=_TIMEOUT_S, connect_timeout_s=_CONNECT_TIMEOUT_S)
+    return client(redis_url, limits, decode_responses=decode_responses)
 
 
 class RelayBroker(RedisBroker):
@@ -176,8 +177,8 @@ class Wake(Middleware):
 
     def _listen(self, broker: RelayBroker) -> None:
         with (
-            redis.Redis.from_url(self._redis_url, decode_responses=True, **_WAKE_TIMEOUTS) as client,
-            client.pubsub() as bell,
+            _client(self._redis_url, connections=1, decode_responses=True) as connected,
+            connected.pubsub() as bell,
         ):
             bell.subscribe(WAKE_CHANNEL)
             if not self._heard:
@@ -185,10 +186,21 @@ class Wake(Middleware):
             self._heard = True
             for woken in list(broker.woken.values()):
                 woken.set()
+            asked = False
             while not self._stopped.is_set():
-                message = bell.get_message(timeout=2.0)
-                if message and message["type"] == "message":
+                message = bell.get_message(timeout=_QUIET_S)
+                if message is None:
+                    _ask(bell, asked=asked)
+                elif message["type"] == "message":
                     _wake(broker, str(message["data"]))
+                asked = message is None
+
+
+def _ask(bell: PubSub, *, asked: bool) -> None:
+    """A server that vanished without a word, as in a failover, would never ring again: it has to answer."""
+    if asked:
+        raise redis.TimeoutError("no answer")
+    bell.ping()
 
 
 def _wake(broker: RelayBroker, who: str) -> None:

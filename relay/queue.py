@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-import redis.asyncio
 from dramatiq import Message
 from dramatiq.common import current_millis
+
+from relay.redis_clients import Limits, asyncio_client
 
 QUEUES = {
     "fan_out": "fanout",
@@ -73,13 +74,7 @@ class Queue:
 
     def __init__(self, redis_url: str, *, pool_size: int, timeout_s: float) -> None:
         """`timeout_s` bounds every command: whoever uses this can do without Redis for as long as that."""
-        self._redis = redis.asyncio.Redis.from_url(
-            redis_url,
-            max_connections=pool_size,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=None,
-        )
+        self._redis = asyncio_client(redis_url, Limits(pool_size, timeout_s=timeout_s))
         self._enqueue = self._redis.register_script(_ENQUEUE)
         self._ring = self._redis.register_script(_RING)
 

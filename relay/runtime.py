@@ -39,6 +39,7 @@ from relay.presence import BEAT_S as PRESENCE_S
 from relay.presence import Presence
 from relay.queue import UNREACHABLE, Hint, Queue
 from relay.recovery.job_runner import JobRunner
+from relay.redis_clients import Shares
 from relay.settings import Settings
 from relay.tasks import cancel, every
 from relay.upkeep import Upkeep
@@ -74,8 +75,9 @@ class Web:
         self.guard = Guard(settings.allowed_private_networks)
         self.vault = Vault(settings.signing_key)
         self.db = Database(settings)
-        self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
-        self.counters = Counters(settings.state_url)
+        connections = Shares(settings.redis_pool_size)
+        self.queue = Queue(settings.redis_url, pool_size=connections.web_queue, timeout_s=_REDIS_TIMEOUT_S)
+        self.counters = Counters(settings.state_url, connections=connections.web_counters)
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
         self.presence = Presence(self.db)
@@ -125,7 +127,8 @@ class Worker:
         self.db = Database(settings, connections=settings.database_max_conns - 1, on_lost=self._distrust)
         # Of its own, so that no load can keep this process from beating.
         self._beat_db = Database(settings, connections=1, on_lost=self._distrust)
-        self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
+        connections = Shares(settings.redis_pool_size).queue
+        self.queue = Queue(settings.redis_url, pool_size=connections, timeout_s=_REDIS_TIMEOUT_S)
         self.beats = Beats(self._beat_db, self.holdings)
         self.transport = Transport(Guard(settings.allowed_private_networks))
         self.recorder = Recorder(self.db, self.holdings, on_dead=self._announce_dead, on_waiting=self._wake_clock)

@@ -12,9 +12,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from relay import redis_urls
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -50,9 +52,19 @@ def _url_of(*schemes: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _redis_url(schemes: tuple[str, ...], *, unset: str | None = None) -> BeforeValidator:
+    def check(value: object) -> object:
+        if isinstance(value, str) and value != unset:
+            redis_urls.parse(value, schemes=schemes)
+        return value
+
+    return BeforeValidator(check)
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
-RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
+RedisUrl = Annotated[str, _redis_url(redis_urls.QUEUE_SCHEMES)]
+RedisStateUrl = Annotated[str, _redis_url(redis_urls.STATE_SCHEMES, unset="")]
 
 
 class Settings(BaseModel):
@@ -62,7 +74,7 @@ class Settings(BaseModel):
 
     database_url: PostgresUrl = Field(description="Postgres 15 or later, as postgresql://user:password@host:port/name.")
     redis_url: RedisUrl = Field(description="The Redis or Valkey that carries the queues, as redis://host:port/0.")
-    redis_state_url: RedisUrl | Literal[""] = Field(
+    redis_state_url: RedisStateUrl = Field(
         "", description="The Redis that counts for circuit breakers; empty: REDIS_URL with the next database number."
     )
     signing_key: str = Field(
@@ -95,7 +107,7 @@ class Settings(BaseModel):
     @property
     def state_url(self) -> str:
         """REDIS_STATE_URL, or the database after that of REDIS_URL."""
-        return self.redis_state_url or _next_database(self.redis_url)
+        return self.redis_state_url or redis_urls.next_database(self.redis_url)
 
 
 def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -110,22 +122,6 @@ def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
         return Settings(**{**values, **overrides})
     except ValidationError as cause:
         raise SettingsError(_sentence(cause)) from cause
-
-
-def _next_database(redis_url: str) -> str:
-    """The same server, one database on; the number stands in the query, or else, but for sockets, in the path."""
-    url, _, query = redis_url.partition("?")
-    options = dict(parse_qsl(query))
-    if "db" in options or urlsplit(url).scheme == "unix":
-        options["db"] = str(_number(options.get("db", "")) + 1)
-    else:
-        parts = urlsplit(url)
-        url = f"{parts.scheme}://{parts.netloc}/{_number(parts.path.strip('/')) + 1}"
-    return f"{url}?{urlencode(options)}" if options else url
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
 
 
 def _value(source: Mapping[str, str], name: str) -> str | None:

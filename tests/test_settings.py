@@ -41,6 +41,10 @@ def test_a_missing_one_is_named(name: str) -> None:
         ("SIGNING_KEY", "too short"),
         ("DATABASE_URL", "mysql://127.0.0.1/relay"),
         ("REDIS_URL", "127.0.0.1:6379"),
+        ("REDIS_URL", ""),
+        ("REDIS_URL", "redis+cluster://127.0.0.1"),
+        ("REDIS_URL", "redis://:pass/word@127.0.0.1"),
+        ("REDIS_URL", "redis+sentinel://127.0.0.1/0"),
         ("REDIS_STATE_URL", "memcached://127.0.0.1"),
         ("LOG_LEVEL", "loud"),
         ("ALLOWED_PRIVATE_NETWORKS", "10.0.0.0/33"),
@@ -53,6 +57,7 @@ def test_a_wrong_value_is_one_sentence_that_names_the_variable(name: str, value:
     assert str(caught.value).startswith(f"{name}: ")
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
+    assert "pass" not in str(caught.value).replace("password", "")
 
 
 @given(st.sampled_from(sorted(Settings.model_fields)), st.text(max_size=40))
@@ -85,8 +90,14 @@ def test_counting_is_done_in_the_database_after_that_of_the_queues(
     assert found == {**expected, "db": expected.get("db", 0) + 1}
 
 
-def test_counting_may_be_done_on_a_server_of_its_own() -> None:
-    assert read_settings({**LEAST, "REDIS_STATE_URL": "redis://other/7"}).state_url == "redis://other/7"
+@pytest.mark.parametrize("url", ["redis://other/7", "redis+cluster://a,b:7000", "redis+sentinel://a,b/3?service=m"])
+def test_counting_may_be_done_on_servers_of_its_own(url: str) -> None:
+    assert read_settings({**LEAST, "REDIS_STATE_URL": url}).state_url == url
+
+
+def test_the_master_that_sentinels_name_counts_in_its_next_database() -> None:
+    url = "redis+sentinel://a:1,b:2/3?service=m"
+    assert read_settings({**LEAST, "REDIS_URL": url}).state_url == "redis+sentinel://a:1,b:2/4?service=m"
 
 
 def test_a_value_may_stand_in_a_file(tmp_path: Path) -> None:

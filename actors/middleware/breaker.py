@@ -17,6 +17,7 @@ from relay.delivery.counters import Counters
 from relay.delivery.gates import Closed, Opened
 from relay.delivery.live import Dispatched
 from relay.errors import RelayError
+from relay.redis_clients import Shares
 
 
 class CircuitBreaker(Middleware):
@@ -38,7 +39,8 @@ class CircuitBreaker(Middleware):
 
     async def _connect(self) -> None:
         relay = self._process.relay
-        self._breaker = Breaker(relay.db, Counters(relay.settings.state_url))
+        connections = Shares(relay.settings.redis_pool_size).counters
+        self._breaker = Breaker(relay.db, Counters(relay.settings.state_url, connections=connections))
         self._breaker.on_opened.append(self._opened)
         self._breaker.on_closed.append(self._closed)
         relay.recorder.on_recorded = self._breaker.hear

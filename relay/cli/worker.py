@@ -9,6 +9,7 @@ import sys
 
 from relay.cli.environment import command_environment
 from relay.processes import PAGES_LISTENER, metrics_folder
+from relay.redis_modes import refuse_wrong_redis
 from relay.settings import Settings, read_settings
 
 _SUMMARY = "run the worker processes (WORKER_PROCESSES of them) in the foreground"
@@ -28,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     """Replace this process by Dramatiq's; a wrong setting is told before."""
     environment = command_environment()
     settings = read_settings(environment)
+    sys.stderr.writelines(f"{sentence}\n" for sentence in refuse_wrong_redis(settings))
     argv = dramatiq_command(settings)
     environment["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()
     listener = _listen(settings)

@@ -25,6 +25,8 @@ from relay.doctor.verdict import (
     unseen,
 )
 from relay.queue import UNREACHABLE
+from relay.redis_clients import Limits, asyncio_client, asyncio_cluster
+from relay.redis_urls import Kind, parse
 
 _TIMEOUT_S = 5.0
 _FULL = 0.75
@@ -40,7 +42,7 @@ class Instance:
 
 def client(url: str) -> redis.asyncio.Redis:
     """A connection for a passing visitor."""
-    return redis.asyncio.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+    return asyncio_client(url, Limits(2, _TIMEOUT_S))
 
 
 async def info(url: str) -> dict[str, Any]:
@@ -59,7 +61,9 @@ def reachable(instance: Instance) -> Verdict:
 
 async def state(given: Given) -> Verdict:
     """Whether the Redis that counts for circuit breakers answers."""
-    async with client(given.settings.state_url) as connection:
+    url = given.settings.state_url
+    cluster = parse(url).kind is Kind.CLUSTER
+    async with asyncio_cluster(url, Limits(2, _TIMEOUT_S)) if cluster else client(url) as connection:
         await connection.ping()
     return good("The Redis that counts for circuit breakers answers.")
 

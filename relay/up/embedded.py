@@ -26,6 +26,7 @@ import psycopg
 import redis
 
 from relay.processes import Command
+from relay.redis_clients import Limits, client
 from relay.settings import SettingsError
 from relay.up.data_folder import keep_port, recall, remember
 
@@ -117,13 +118,10 @@ def postgres_refusal(url: str) -> str | None:
 def redis_refusal(url: str) -> str | None:
     """Why Redis does not answer at this URL, in words without the password; None when it does."""
     try:
-        client = redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5)
-        try:
-            client.ping()
-        finally:
-            client.close()
+        with client(url, Limits(1, timeout_s=5.0)) as connected:
+            connected.ping()
     except (redis.RedisError, OSError, ValueError) as cause:
-        return _first_line(cause, secret=urlsplit(url).password)
+        return _first_line(cause)
     return None
 
 
@@ -138,7 +136,7 @@ def create_database(server: Server) -> str | None:
     return None
 
 
-def _first_line(cause: Exception, *, secret: str | None) -> str:
+def _first_line(cause: Exception, *, secret: str | None = None) -> str:
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
     text = lines[0].removesuffix(".")
     return text.replace(secret, "***") if secret else text

@@ -17,10 +17,12 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from relay import redis_urls
 from relay.catalog.secrets import Vault
 from relay.db import migrate
 from relay.errors import Unavailable
 from relay.processes import Command
+from relay.redis_modes import refuse_wrong_redis
 from relay.settings import Settings, SettingsError, read_settings
 from relay.tenancy import tenants
 from relay.up import development
@@ -113,12 +115,14 @@ class _Run:
         development.check_port(settings)
         development.procfile_commands(self._procfile, environment)
         servers = [
-            ("DATABASE_URL", settings.database_url, postgres_refusal),
-            ("REDIS_URL", settings.redis_url, redis_refusal),
+            ("DATABASE_URL", settings.database_url, urlsplit(settings.database_url).hostname, postgres_refusal),
+            ("REDIS_URL", settings.redis_url, redis_urls.parse(settings.redis_url).places, redis_refusal),
         ]
-        for name, url, refusal in servers:
+        for name, url, place, refusal in servers:
             if name not in missing and (reason := await asyncio.to_thread(refusal, url)) is not None:
-                raise SettingsError(f"{name}: no answer from {urlsplit(url).hostname} ({reason}).")
+                raise SettingsError(f"{name}: no answer from {place} ({reason}).")
+        if "REDIS_URL" not in missing:
+            await asyncio.to_thread(refuse_wrong_redis, settings)
         self._grace_s = settings.shutdown_grace_s + _PATIENCE_S
         self._choose_metrics_port(settings)
 
