@@ -60,7 +60,7 @@ def metrics_folder() -> str:
     """
     place = Path(tempfile.gettempdir())
     for old in place.glob(f"{_METRICS_PREFIX}*"):
-        if not _exists(old.name.removeprefix(_METRICS_PREFIX).partition("-")[0]):
+        if not exists(old.name.removeprefix(_METRICS_PREFIX).partition("-")[0]):
             shutil.rmtree(old, ignore_errors=True)
     return tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-", dir=place)
 
@@ -71,7 +71,8 @@ def end_with_parent(stop_signal: signal.Signals = signal.SIGTERM) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
 
 
-def _exists(pid: str) -> bool:
+def exists(pid: str) -> bool:
+    """Whether a process has this number; false for what is no number."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "paging",
         "specs",
         "log",
+        "processes",
         "metrics",
         "partitions",
         "migrations",
@@ -39,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recovery",),
     ("insight", "verify"),
     ("workers", "clock", "upkeep", "feed", "notifier", "runtime"),
-    ("processes", "up"),
+    ("up",),
     ("cli",),
 )
 # A library and the only modules that may import it; a module stands for what is below it, too.
