@@ -26,6 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "metrics",
         "partitions",
         "migrations",
+        "migrate",
+        "indexes",
         "db",
         "queue",
         "broker",

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import psycopg
 
 from relay.catalog.secrets import Vault
-from relay.db import migrate
 from relay.errors import Unavailable
+from relay.migrate import migrate
 from relay.processes import Command
 from relay.settings import Settings, SettingsError, read_settings
 from relay.tenancy import tenants
