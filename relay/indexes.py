@@ -1,9 +1,9 @@
 """Indexes of large tables, built while events are accepted.
 
 `CREATE INDEX CONCURRENTLY` waits for whoever writes, never the other way round, but a build that was killed leaves an
-index behind that is not valid: used by no query, kept by every insert. Such a one is dropped and built anew. Two that
-build at once are safe without a lock of their own: Postgres lets one build per table run, shows it to all, and the
-other waits until it is over, whether or not its client still lives.
+index behind that is not valid: used by no query, kept by every insert. Such a one is dropped and built anew. Of two
+processes one begins; a build that goes on without its client, which was killed, is seen in Postgres's own list of them
+and waited for.
 
 A partitioned table cannot be done at once. Its index is made on it alone, which takes a moment; then one is built on
 each partition and attached, and with the last of them the whole is valid.
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from relay.errors import Unavailable
@@ -29,6 +29,7 @@ _STATEMENT = re.compile(
     r"CREATE (?P<kind>UNIQUE INDEX|INDEX) CONCURRENTLY IF NOT EXISTS (?P<name>\w+) ON (?P<table>\w+) (?P<rest>[^;]+);?"
 )
 _LONGEST_NAME = 63
+_LOCK = 7003
 _LOOK_S = 0.5
 _TELL_S = 10.0
 _LOG = logging.getLogger(__name__)
@@ -85,12 +86,26 @@ def progress(conn: Connection[TupleRow], table: str) -> str | None:
 def _build_plain(database_url: str, conn: Connection[TupleRow], index: Index) -> None:
     with _told(database_url, index):
         while (valid := _is_valid(conn, index)) is not True:
-            if progress(conn, index.table) is not None:
-                time.sleep(_LOOK_S)
-            elif valid is None:
-                _create(conn, index)
-            else:
-                _drop_leftover(conn, index)
+            with _claimed(database_url, index) as mine:
+                if not mine or progress(conn, index.table) is not None:
+                    time.sleep(_LOOK_S)
+                elif valid is None:
+                    _create(conn, index)
+                else:
+                    _drop_leftover(conn, index)
+
+
+@contextmanager
+def _claimed(database_url: str, index: Index) -> Iterator[bool]:
+    """Whether nobody else begins to build on this table during the block.
+
+    The lock is that of a transaction which stands idle on a connection of its own: no build waits for it, and it ends
+    with the client, however that ends. Two that begin in the same moment would deadlock, perhaps after hours.
+    """
+    with psycopg.connect(database_url, connect_timeout=5) as conn:
+        # Without parameters: those leave a portal open with its snapshot, for which a build would wait.
+        claim = sql.SQL("SELECT pg_try_advisory_xact_lock({}, hashtext({}))").format(_LOCK, index.table)
+        yield conn.execute(claim).fetchone() == (True,)
 
 
 def _is_valid(conn: Connection[TupleRow], index: Index) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -152,16 +153,20 @@ async def test_a_build_whose_client_was_killed_is_waited_for_and_not_begun_again
     assert state(db, "jobs_kind") == (begun[0], True), "what its backend goes on with is not built twice"
 
 
-async def test_two_that_build_at_once_end_with_one_whole_index_recorded_once(
-    database_url: str, db: Connection[TupleRow], tmp_path: Path
+def test_several_that_build_at_once_end_with_one_whole_index_and_no_deadlock(
+    database_url: str, db: Connection[TupleRow]
 ) -> None:
-    folder_with(ON_JOBS, tmp_path)
-    db.execute("INSERT INTO jobs (id, tenant_id, kind, input) SELECT gen_random_uuid(), gen_random_uuid(), 'replay', '{}'"
-               " FROM generate_series(1, 20000)")  # fmt: skip
-    applied = await asyncio.gather(
-        *(asyncio.to_thread(migrate, database_url, folder=tmp_path, pauses_s=[0.1] * 20) for _ in range(3))
-    )
-    assert sorted(applied) == [[], [], ["9001_kind.concurrently"]]
+    leave_half_built(db, database_url, "CREATE INDEX CONCURRENTLY IF NOT EXISTS jobs_kind ON jobs (kind)")
+    index, together = parse(ON_JOBS["9001_kind.concurrently.sql"]), threading.Barrier(4)
+
+    def build() -> None:
+        with psycopg.connect(database_url, autocommit=True) as conn:
+            together.wait(5)
+            indexes.build(database_url, conn, index)
+
+    with ThreadPoolExecutor(4) as pool:
+        for building in [pool.submit(build) for _ in range(4)]:
+            building.result(20)
     built = state(db, "jobs_kind")
     assert built is not None
     assert built[1]

@@ -99,3 +99,56 @@ async def test_a_migration_that_waits_for_a_reader_lets_intake_pass_and_gives_up
         assert sorted(took)[len(took) // 2] < 0.5, "and goes on in between"
         assert await asyncio.to_thread(migrate, database_url, folder=tmp_path) == ["9001_column"]
         assert await shop.send(1)
+
+
+# ---- what a migration may hold ---------------------------------------------------------------------------------------
+
+SQUAWK = Path(sys.executable).parent / "squawk"
+
+
+def complaints(file: Path) -> str:
+    """What squawk says of a migration; empty when it is good."""
+    mode = "--no-assume-in-transaction" if file.name.endswith(".concurrently.sql") else "--assume-in-transaction"
+    argv = [SQUAWK, "--config", CHECKOUT / ".squawk.toml", "--reporter", "gcc", mode, file]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode == 0) == (done.stdout.strip() == ""), done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", [file.name for file in FOLDER.iterdir() if file.name.endswith(".sql")])
+def test_a_migration_neither_blocks_intake_nor_breaks_the_release_before(name: str) -> None:
+    assert complaints(Path(str(FOLDER)) / name) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("ALTER TABLE events DROP COLUMN subject;", "ban-drop-column"),
+        ("DROP TABLE failing;", "ban-drop-table"),
+        ("ALTER TABLE jobs RENAME COLUMN kind TO sort;", "renaming-column"),
+        ("ALTER TABLE jobs ADD COLUMN size bigint NOT NULL;", "adding-required-field"),
+        ("ALTER TABLE jobs ALTER COLUMN error SET NOT NULL;", "adding-not-nullable-field"),
+        ("ALTER TABLE jobs ALTER COLUMN error TYPE bigint USING 1;", "changing-column-type"),
+        ("ALTER TABLE jobs ADD CHECK (total > 0);", "constraint-missing-not-valid"),
+        ("CREATE INDEX IF NOT EXISTS jobs_kind ON jobs (kind);", "require-concurrent-index-creation"),
+    ],
+)
+def test_the_lint_bites(text: str, rule: str, tmp_path: Path) -> None:
+    file = tmp_path / "9001_bad.sql"
+    file.write_text(text)
+    assert rule in complaints(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("9001_table.sql", "CREATE TABLE a (id uuid PRIMARY KEY, n bigint); CREATE INDEX a_n ON a (n);"),
+        ("9001_column.sql", "ALTER TABLE jobs ADD COLUMN size bigint NOT NULL DEFAULT 0;"),
+        ("9001_check.sql", "ALTER TABLE jobs ADD CONSTRAINT counted CHECK (total >= 0) NOT VALID;"),
+        ("9001_index.concurrently.sql", "CREATE INDEX CONCURRENTLY IF NOT EXISTS jobs_kind ON jobs (kind);"),
+    ],
+)
+def test_the_ways_that_the_guide_shows_are_good(name: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    assert complaints(file) == ""
