@@ -5,6 +5,7 @@ The release before is the commit in deploy/RELEASE, run from its own files with 
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import io
 import json
@@ -57,8 +58,10 @@ class Release:
                          worker(own, folder / f"{name}-worker.log", home=home)]  # fmt: skip
 
     async def until_ready(self) -> None:
-        for port in (self.port, self.metrics_port):
-            await until(lambda port=port: _status(port) == 200, 30, what="readiness")
+        deadline = time.monotonic() + 60
+        while {_status(self.port), _status(self.metrics_port)} != {200}:
+            assert time.monotonic() < deadline, "not ready"
+            await asyncio.sleep(0.2)
 
     def stop(self) -> list[int]:
         """SIGTERM, to both at once; their exit codes."""
@@ -88,7 +91,7 @@ def post(port: int, path: str, body: dict[str, Any], **headers: str) -> dict[str
 
 
 class Trickle(threading.Thread):
-    """A sender of some twenty events a second, to whichever web service takes them, as a balancer does."""
+    """A sender of some ten events a second, to whichever web service takes them, as a balancer does."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -109,7 +112,7 @@ class Trickle(threading.Thread):
         assert not self.is_alive()
 
     def run(self) -> None:
-        while not self._ended.wait(0.05):
+        while not self._ended.wait(0.1):
             key = uuid4().hex
             deadline = time.monotonic() + 15
             while (id := self._send(key)) is None:
@@ -168,16 +171,16 @@ async def test_a_rolling_upgrade_and_the_way_back_lose_nothing_and_repeat_nothin
         await new.until_ready()
         trickle.ports = (old.port, new.port)
         await until_true(conn, "SELECT count(*) = 2 FROM workers")
-        await trickle.until_more(30)
+        await trickle.until_more(10)
         assert old.stop() == [0, 0]
-        await trickle.until_more(20)
+        await trickle.until_more(8)
 
         back = start(release_before)
         await back.until_ready()
         trickle.ports = (new.port, back.port)
-        await trickle.until_more(20)
+        await trickle.until_more(8)
         assert new.stop() == [0, 0]
-        await trickle.until_more(20)
+        await trickle.until_more(8)
         trickle.end()
         await until(lambda: set(sink.events()) >= set(trickle.accepted), 20, what="every arrival")
         await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live)", 10)
