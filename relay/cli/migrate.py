@@ -19,6 +19,7 @@ from relay.cli.environment import command_environment
 from relay.errors import Unavailable
 from relay.migrate import migrate, newest_migration, schema_version
 from relay.settings import read_settings
+from relay.up.development import is_given
 
 _SUMMARY = "bring the database's schema up to date; safe to repeat and to run twice at once"
 # A migration needs neither, so a job that only migrates does not have to be given them.
@@ -51,7 +52,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Apply what is missing and print its names; or print whether something is."""
-    settings = read_settings(_NOT_NEEDED | command_environment())
+    environment = command_environment()
+    not_given = {name: value for name, value in _NOT_NEEDED.items() if not is_given(environment, name)}
+    settings = read_settings(environment | not_given)
     # Whoever runs this wants to see that it goes on, also where the processes only log what is wrong.
     log.configure(settings.model_copy(update={"log_level": "debug" if settings.log_level == "debug" else "info"}))
     if arguments.check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
@@ -120,3 +121,12 @@ def test_wait_ends_in_time_with_the_reason_and_no_secret(
 def test_wait_without_a_number_is_five_minutes_and_left_out_it_is_none() -> None:
     assert _parser().parse_args(["migrate", "--check", "--wait"]).wait == 300
     assert _parser().parse_args(["migrate", "--check"]).wait == 0
+
+
+@pytest.mark.parametrize("name", ["SIGNING_KEY", "REDIS_URL"])
+def test_what_a_migration_does_not_need_may_come_from_a_file(
+    current: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mounted").write_text("redis://elsewhere-and-long-enough-for-a-key")
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "mounted"))
+    assert main(["migrate", "--check"]) == 0, capsys.readouterr().err
