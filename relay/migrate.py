@@ -61,7 +61,7 @@ def migrations(folder: Traversable = FOLDER) -> list[Migration]:
 
 def newest_migration(folder: Traversable = FOLDER) -> int:
     """The schema version this code was written for."""
-    return migrations(folder)[-1].version
+    return max(int(match[1]) for file in folder.iterdir() if (match := _FILE.fullmatch(file.name)))
 
 
 async def schema_version(conn: Conn) -> int:

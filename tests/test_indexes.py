@@ -104,8 +104,14 @@ def test_a_name_that_does_not_fit_the_partitions_is_refused() -> None:
 
 
 async def test_inserts_go_on_during_a_build_and_it_is_recorded_when_it_is_whole(
-    database_url: str, db: Connection[TupleRow], tmp_path: Path
+    database_url: str,
+    db: Connection[TupleRow],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "relay.indexes")
+    monkeypatch.setattr(indexes, "_TELL_S", 0.1)
     folder_with(ON_JOBS, tmp_path)
     with open_writer(database_url, ROW):
         migrating = asyncio.create_task(asyncio.to_thread(migrate, database_url, folder=tmp_path))
@@ -115,6 +121,7 @@ async def test_inserts_go_on_during_a_build_and_it_is_recorded_when_it_is_whole(
         assert found is not None
         assert not found[1]
         assert not recorded(db)
+        await until(lambda: "index jobs_kind on jobs: waiting for writers" in caplog.text, 5, what="a line of the log")
     assert await migrating == ["9001_kind.concurrently"]
     assert state(db, "jobs_kind") == (found[0], True)
     assert recorded(db)
