@@ -12,8 +12,9 @@ from uuid import UUID
 import psycopg
 
 from relay.clock import TENANTS_A_ROUND
-from relay.db import Conn, migrate
+from relay.db import Conn
 from relay.delivery import lanes
+from relay.migrate import migrate
 
 _NAME = "relay_bench_rounds"
 _LANES_EACH = 2

@@ -20,6 +20,7 @@ from relay.delivery import beats, lanes, live
 from relay.delivery.live import TIERS, hints_for
 from relay.ids import fence
 from relay.insight import counts, stats
+from relay.insight.leader import LeaderGauges
 from relay.intake import accept, outbox
 from relay.queue import UNREACHABLE, Hint, Queue
 
@@ -71,6 +72,7 @@ class Clock:
             Chore(self._partition, every_s=600.0),
             *chores,
         ]
+        self._gauges = LeaderGauges()
         self.leads = False
 
     def wake(self) -> None:
@@ -78,16 +80,20 @@ class Clock:
         self._woken.set()
 
     async def run(self) -> None:
-        """Tick for ever."""
+        """Tick for ever; whatever ends it, this process no longer says what only the leader knows."""
+        try:
+            await self._run()
+        finally:
+            self._gauges.drop()
+
+    async def _run(self) -> None:
         renew_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
             try:
                 if loop.time() >= renew_at:
                     renew_at = loop.time() + 1.0
-                    self.leads = await self._lease()
-                    if not self.leads:
-                        metrics.UNACCOUNTED.set(0)
+                    await self._renew()
                     self._connected_since = self._connected_since or loop.time()
                 if self.leads:
                     await self._tick()
@@ -106,6 +112,15 @@ class Clock:
             async with asyncio.timeout(TICK_S):  # `wait_for` of Python 3.11 forgets a cancellation that meets the end
                 await self._woken.wait()
         self._woken.clear()
+
+    async def _renew(self) -> None:
+        """Ask for the lease; what leads on without an answer says so no longer than a lease lasts."""
+        asked_at = asyncio.get_running_loop().time()
+        self.leads = await self._lease()
+        if self.leads:
+            self._gauges.keep(until=asked_at + LEASE_S)
+        else:
+            self._gauges.drop()
 
     async def _lease(self) -> bool:
         async with self._db.connection() as conn:
@@ -219,6 +234,7 @@ class Clock:
                 self._counted_at = now
             else:
                 await counts.confirm(conn)
+            await self._gauges.measure(conn)
 
     async def _rearm(self) -> None:
         async with self._db.connection() as conn:

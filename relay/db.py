@@ -1,4 +1,4 @@
-"""Postgres: the pool of a process, transactions, and migrations.
+"""Postgres: the pool of a process, and transactions.
 
 No session state is ever set (PgBouncer in transaction mode is safe): what a statement needs, it sets for itself with
 `set_config(…, true)`. Functions that take a `conn` never commit; whoever opened the transaction does.
@@ -7,18 +7,15 @@ No session state is ever set (PgBouncer in transaction mode is safe): what a sta
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from importlib import resources
 from typing import TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from relay import partitions
 from relay.errors import Unavailable
 from relay.settings import Settings
 
@@ -31,7 +28,6 @@ REPEATABLE = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailu
 #: One row of a batch is at fault; halving the batch finds it.
 SPLITTABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.LockNotAvailable, UnicodeError)
 
-_MIGRATION_LOCK = 7000
 _POOL_WAIT_S = 5.0
 #: After an outage the pool is back within this time: its back-off doubles, and would else grow with the outage.
 _RECONNECT_S = 5.0
@@ -141,49 +137,3 @@ async def write_all(
             return await write_all(db, batch[middle:], write, hopeless=hopeless)
         except LOST:
             await asyncio.sleep(_AGAIN_S)
-
-
-def migrate(database_url: str) -> list[str]:
-    """Bring the schema up to date and return the names applied; safe when two start at once, and to repeat."""
-    with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as conn:
-        applied: list[str] = []
-        for name, sql in _migrations():
-            if _apply(conn, name, sql):
-                applied.append(name)
-        partitions.ensure(conn)
-        return applied
-
-
-def _apply(conn: Connection[TupleRow], name: str, sql: str) -> bool:
-    with conn.transaction():
-        conn.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-        conn.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations"
-            " (version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-        )
-        version = int(name.partition("_")[0])
-        if conn.execute("SELECT 1 FROM schema_migrations WHERE version = %s", (version,)).fetchone():
-            return False
-        conn.execute(sql.encode())
-        conn.execute("INSERT INTO schema_migrations (version, name) VALUES (%s, %s)", (version, name))
-        return True
-
-
-def _migrations() -> list[tuple[str, str]]:
-    files = resources.files("relay.migrations").iterdir()
-    named = [(f.name.removesuffix(".sql"), f.read_text(encoding="utf-8")) for f in files if f.name.endswith(".sql")]
-    return sorted(pair for pair in named if re.match(r"\d{4}_", pair[0]))
-
-
-def newest_migration() -> int:
-    """The schema version this code was written for."""
-    return int(_migrations()[-1][0].partition("_")[0])
-
-
-async def schema_version(conn: Conn) -> int:
-    """The newest migration applied to this database; 0 before the first."""
-    found = await (await conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")).fetchone()
-    if not (found and found[0]):
-        return 0
-    row = await (await conn.execute("SELECT coalesce(max(version), 0) FROM schema_migrations")).fetchone()
-    return int(row[0]) if row else 0

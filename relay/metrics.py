@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -9,10 +13,13 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from relay.processes import exists
 
 disable_created_metrics()
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -34,17 +41,35 @@ CIRCUITS_CLOSED = Counter("relay_circuits_closed", "Circuits closed by a probe t
 PARKED = Counter("relay_deliveries_parked", "Deliveries handed out and put back because a gate had closed.")
 GIVEN_BACK = Counter("relay_deliveries_given_back", "Deliveries of silent workers that went back to their lanes.")
 NOTICES = Counter("relay_notices", "Notices sent to clients, by kind.", ["kind"])
-# Of all processes the one whose clock leads has it; the others say 0.
+# Of all processes the one whose clock leads has these two; the others say 0 (relay/insight/leader.py), the dead nothing.
 UNACCOUNTED = Gauge(
-    "relay_unaccounted_events", "Records of the last hours that do not fit together.", multiprocess_mode="max"
+    "relay_unaccounted_events", "Records of the last hours that do not fit together.", multiprocess_mode="livemax"
 )
+QUEUE_DEPTH = Gauge(
+    "relay_queue_depth",
+    "What more workers would send sooner: deliveries that are ready, by tier.",
+    ["tier"],
+    multiprocess_mode="livemax",
+)
+
+
+class _Living(MultiProcessCollector):
+    """Sums up the processes of this service, and forgets the gauges of those that died, however they did."""
+
+    def collect(self) -> Iterable[Metric]:
+        for file in Path(self._path).glob("gauge_live*_*.db"):
+            pid = file.stem.rpartition("_")[2]
+            if not exists(pid):
+                with suppress(FileNotFoundError):  # a sibling was quicker
+                    mark_process_dead(pid, self._path)
+        return super().collect()
 
 
 def render() -> bytes:
     """The page for a scrape."""
     registry = CollectorRegistry()
     try:
-        MultiProcessCollector(registry)
+        _Living(registry)
     except ValueError:  # PROMETHEUS_MULTIPROC_DIR is not set
         return generate_latest(REGISTRY)
     return generate_latest(registry)

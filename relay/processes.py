@@ -63,7 +63,7 @@ def metrics_folder() -> str:
     place = Path(tempfile.gettempdir())
     for old in place.glob(f"{_METRICS_PREFIX}*"):
         pid = old.name.removeprefix(_METRICS_PREFIX).partition("-")[0]
-        if not _exists(pid) or (pid == str(os.getpid()) and old not in _made_here):
+        if not exists(pid) or (pid == str(os.getpid()) and old not in _made_here):
             shutil.rmtree(old, ignore_errors=True)
     made = tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-", dir=place)
     _made_here.add(Path(made))
@@ -76,7 +76,8 @@ def end_with_parent(stop_signal: signal.Signals = signal.SIGTERM) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
 
 
-def _exists(pid: str) -> bool:
+def exists(pid: str) -> bool:
+    """Whether a process has this number; false for what is no number."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):

@@ -14,7 +14,7 @@ import psycopg
 from relay import partitions
 from relay.catalog.secrets import Vault
 from relay.clock import Clock
-from relay.db import LOST, Database, newest_migration, schema_version
+from relay.db import LOST, Database
 from relay.delivery import direct
 from relay.delivery.addresses import Guard
 from relay.delivery.beats import BEAT_S, Beats
@@ -34,6 +34,7 @@ from relay.errors import RelayError
 from relay.ids import PostgresTime, Uuid7
 from relay.intake.collector import Collector
 from relay.intake.doorbell import Doorbell
+from relay.migrate import newest_migration, schema_version
 from relay.notifier import Notifier
 from relay.presence import BEAT_S as PRESENCE_S
 from relay.presence import Presence

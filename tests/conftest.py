@@ -24,7 +24,7 @@ import redis
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
-from relay.db import migrate
+from relay.migrate import migrate
 from relay.processes import spawn_options
 from relay.settings import Settings, read_settings
 from relay.up.embedded import (

@@ -30,16 +30,16 @@ def environment(settings: Settings, **changes: str) -> dict[str, str]:
 
 
 class Running:
-    """A process with its children; `kill` is -9 for all of them, as a lost machine is."""
+    """A process with its children; `kill` is -9 for all of them, as a lost machine is. `home` holds the code it runs."""
 
-    def __init__(self, argv: list[str], env: dict[str, str], log: Path) -> None:
-        self.argv, self.env, self.log = argv, env, log
+    def __init__(self, argv: list[str], env: dict[str, str], log: Path, *, home: Path = CHECKOUT) -> None:
+        self.argv, self.env, self.log, self.home = argv, env, log, home
         self.start()
 
     def start(self) -> None:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                self.argv, env=self.env, cwd=CHECKOUT, stdout=output, stderr=output, start_new_session=True
+                self.argv, env=self.env, cwd=self.home, stdout=output, stderr=output, start_new_session=True
             )
 
     def family(self) -> list[psutil.Process]:
@@ -67,10 +67,17 @@ class Running:
         return self.log.read_text(errors="replace")
 
 
-def worker(settings: Settings, log: Path, *, processes: int = 1) -> Running:
+def worker(settings: Settings, log: Path, *, processes: int = 1, home: Path = CHECKOUT) -> Running:
     """A worker as `relay worker` starts it."""
     argv = [sys.executable, "-c", "from relay.cli.main import main; main()", "worker"]
-    return Running(argv, environment(settings, WORKER_PROCESSES=str(processes)), log)
+    env = environment(settings, WORKER_PROCESSES=str(processes), PYTHONPATH=str(home))
+    return Running(argv, env, log, home=home)
+
+
+def web(settings: Settings, log: Path, *, home: Path = CHECKOUT) -> Running:
+    """A web service of one process, as the Procfile starts it."""
+    argv = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "api.app:app"]
+    return Running(argv, environment(settings, WEB_CONCURRENCY="1", PYTHONPATH=str(home)), log, home=home)
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 30.0, *, what: str = "the condition") -> None:

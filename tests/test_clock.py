@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from relay import metrics
 from relay.clock import Clock
 from relay.db import Conn
 from relay.delivery.outcomes import Reason, Retry
@@ -122,3 +123,15 @@ async def test_a_dead_workers_things_go_back_only_after_the_clock_itself_was_the
         crew.clock._connected_since = asyncio.get_running_loop().time() - 11
         await crew.clock._give_back()
         assert await rows(conn, "SELECT count(*) FROM live WHERE owner = 77") == [(0,)]
+
+
+async def test_a_clock_that_ends_says_nothing_of_the_whole_system_any_more(settings: Settings) -> None:
+    async with open_crew(settings) as crew:
+        running = asyncio.create_task(crew.clock.run())
+        await until(lambda: crew.clock.leads, 10, what="the lead")
+        metrics.QUEUE_DEPTH.labels("normal").set(5)
+        metrics.UNACCOUNTED.set(5)
+        running.cancel()
+        await asyncio.wait([running])
+    assert metrics.QUEUE_DEPTH.labels("normal")._value.get() == 0
+    assert metrics.UNACCOUNTED._value.get() == 0

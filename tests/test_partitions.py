@@ -12,7 +12,6 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from relay import partitions
-from relay.db import migrate, newest_migration
 from relay.ids import floor_at
 from relay.intake.accept import Accepted
 from relay.settings import Settings
@@ -137,18 +136,3 @@ def test_a_reader_puts_retirement_off_and_holds_up_nobody(database_url: str) -> 
         assert not names(conn, OLD)
         pending = conn.execute("SELECT count(*) FROM pg_inherits WHERE inhdetachpending").fetchone()
         assert pending == (0,)
-
-
-def test_two_migrations_at_once_are_one(empty_database_url: str) -> None:
-    applied: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: applied.append(migrate(empty_database_url))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(applied) == 3
-    names_applied = [name for one in applied for name in one]
-    assert len(names_applied) == len(set(names_applied)) == newest_migration()
-    with connect(empty_database_url) as conn:
-        assert len(names(conn, TODAY)) == 4
-        assert migrate(empty_database_url) == []

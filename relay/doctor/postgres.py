@@ -8,10 +8,11 @@ from typing import LiteralString
 
 from psycopg.conninfo import conninfo_to_dict
 
-from relay.db import Conn, newest_migration, schema_version
+from relay.db import Conn
 from relay.doctor.given import Given
 from relay.doctor.proxy import through_proxy
 from relay.doctor.verdict import Check, Scope, Verdict, bad, doubtful, good
+from relay.migrate import newest_migration, schema_version
 
 _OLDEST = 15
 _SKEW_WARN_S, _SKEW_FAIL_S = 1.0, 5.0

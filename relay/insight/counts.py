@@ -11,6 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from relay.db import Conn
+from relay.delivery.live import TIERS
 
 _LOCK = 7010
 
@@ -184,3 +185,22 @@ async def priority_stats(conn: Conn, tenant_id: UUID | None) -> PriorityStats:
         (tenant_id,),
     )
     return PriorityStats(*(await rows.fetchall())[0])
+
+
+async def depth(conn: Conn) -> dict[str, int]:
+    """Return by tier how much is ready of all tenants, as last refreshed: what more workers would send sooner.
+
+    An event that is not fanned out yet is one in `normal`, since its tier is not counted; one that was set aside because
+    it cannot be is none, for no worker would help it.
+    """
+    rows = await conn.execute(
+        """WITH i AS (
+               SELECT greatest(coalesce(sum(queued), 0) - (SELECT count(*) FROM outbox WHERE failed_reason IS NOT NULL), 0)
+                   AS queued
+               FROM intake_counts)
+           SELECT coalesce(sum(waiting) FILTER (WHERE tier = 0), 0)::int8,
+                  (coalesce(sum(waiting) FILTER (WHERE tier = 1), 0) + (SELECT queued FROM i))::int8,
+                  coalesce(sum(waiting) FILTER (WHERE tier = 2), 0)::int8
+           FROM queue_counts"""
+    )
+    return dict(zip(TIERS, (await rows.fetchall())[0], strict=True))

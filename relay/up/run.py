@@ -19,8 +19,8 @@ import psycopg
 
 from relay import redis_urls
 from relay.catalog.secrets import Vault
-from relay.db import migrate
 from relay.errors import Unavailable
+from relay.migrate import migrate
 from relay.processes import Command
 from relay.redis_modes import refuse_wrong_redis
 from relay.settings import Settings, SettingsError, read_settings

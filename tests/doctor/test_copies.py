@@ -13,7 +13,7 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from relay.db import migrate
+from relay.migrate import migrate
 from relay.processes import spawn_options
 from relay.settings import Settings
 from relay.up.development import free_port

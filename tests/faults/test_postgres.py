@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psycopg
 
-from relay.db import migrate
 from relay.intake.accept import Accepted
+from relay.migrate import migrate
 from relay.settings import Settings
 from tests.running import until, until_true, worker
 from tests.servers import own_postgres

@@ -124,3 +124,26 @@ async def test_two_that_count_at_once_neither_wait_nor_count_twice(world: World,
             await asyncio.gather(*(refresh(conn) for conn in (world.conn, other)))
     found = await counted(world)
     assert (found.pending, found.queued) == (1, 1)
+
+
+async def test_the_depth_is_what_is_ready_and_nothing_that_no_worker_would_help(world: World) -> None:
+    event = await world.event()
+    paused = await world.endpoint()
+    await world.conn.execute("UPDATE lanes SET paused = true WHERE endpoint_id = %s AND key = ''", (paused,))
+    await world.waiting(event)
+    await world.waiting(event, due_s=60)
+    await world.waiting(event, endpoint_id=paused)
+    await world.dispatched(event, owner=1)
+    for tier in (0, 0, 2):
+        await world.conn.execute("UPDATE live SET tier = %s WHERE id = %s", (tier, await world.waiting(event)))
+    for reason in (None, "cannot be fanned out"):
+        await world.conn.execute(
+            "INSERT INTO outbox (shard, tenant_id, event_id, failed_reason) VALUES (0, %s, %s, %s)",
+            (world.tenant_id, await world.event(), reason),
+        )
+    await counted(world)
+    assert await counts.depth(world.conn) == {"high": 2, "normal": 1 + 1, "low": 1}
+
+
+async def test_the_depth_of_an_empty_system_is_0(conn: Conn) -> None:
+    assert await counts.depth(conn) == {"high": 0, "normal": 0, "low": 0}
