@@ -9,9 +9,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
-from relay import partitions
+from relay import partitions, postgres
 from relay.catalog.secrets import Vault
 from relay.clock import Clock
 from relay.db import LOST, Database, newest_migration, schema_version
@@ -240,7 +238,7 @@ class Worker:
         task.add_done_callback(self._hints.discard)
 
     def _maintain_partitions(self) -> None:
-        with psycopg.connect(self.settings.database_url, autocommit=True, connect_timeout=5) as conn:
+        with postgres.connect(self.settings.database_url) as conn:
             partitions.ensure(conn)
             partitions.retire(conn, keep_days=self.settings.retention_days)
 

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "metrics",
         "partitions",
         "migrations",
+        "postgres",
         "db",
         "queue",
         "broker",
