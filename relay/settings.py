@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -50,8 +50,19 @@ def _url_of(*schemes: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _of_the_primary(url: str) -> str:
+    """Of several hosts, the one that takes writes; who says something else in the URL is obeyed."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    hosts = options.get("host") or parts.netloc.rpartition("@")[2]
+    if "," not in hosts or "target_session_attrs" in options:
+        return url
+    return f"{url}{'&' if parts.query else '?'}target_session_attrs=read-write"
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
+PrimaryUrl = Annotated[PostgresUrl, AfterValidator(_of_the_primary)]
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 
 
@@ -60,7 +71,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    database_url: PostgresUrl = Field(description="Postgres 15 or later, as postgresql://user:password@host:port/name.")
+    database_url: PrimaryUrl = Field(description="Postgres 15 or later, as postgresql://user:password@host:port/name.")
     redis_url: RedisUrl = Field(description="The Redis or Valkey that carries the queues, as redis://host:port/0.")
     redis_state_url: RedisUrl | Literal[""] = Field(
         "", description="The Redis that counts for circuit breakers; empty: REDIS_URL with the next database number."

@@ -115,9 +115,9 @@ async def _replayed(shop: Shop, sink: Sink, event: str) -> None:
 
 
 async def _survives_a_crash(pooled: Pooled, shop: Shop, sink: Sink) -> None:
-    load, before = Load(shop), len(sink.arrivals)
+    load, before = Load(shop, at_once=1), len(sink.arrivals)
     try:
-        await until(lambda: len(sink.arrivals) > before + 200, 30, what="arrivals under load")
+        await until(lambda: len(sink.arrivals) > before + 100, 30, what="arrivals under load")
         pooled.postgres.kill()
         pooled.postgres.start()  # on this thread: the server ends with the thread that started it
         known = len(load.accepted)
