@@ -40,20 +40,31 @@ class Database:
     """The connections of one process."""
 
     def __init__(
-        self, settings: Settings, *, connections: int | None = None, on_lost: Callable[[], None] = lambda: None
+        self,
+        settings: Settings,
+        *,
+        url: str | None = None,
+        connections: int | None = None,
+        prepare: Callable[[Conn], Awaitable[None]] = prepare_writer,
+        patience_s: float = _POOL_WAIT_S,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        """At most `connections` (DATABASE_MAX_CONNS); `on_lost` is called when one is lost: Postgres may have restarted."""
+        """At most `connections` (DATABASE_MAX_CONNS) to `url` (DATABASE_URL), each of which `prepare` has accepted.
+
+        Who asks for one waits `patience_s`; `on_lost` is called when one is lost: Postgres may have restarted.
+        """
         connections = connections or settings.database_max_conns
+        self._prepare = prepare
         self._on_lost = on_lost
         self._checking: asyncio.Task[None] | None = None
         #: Why the last try to connect failed; None while tries succeed.
         self._refusal: Exception | None = None
         self._pool = AsyncConnectionPool[Conn](
-            conninfo(settings.database_url),
+            conninfo(url or settings.database_url),
             connection_class=remembering(self._refused),
             min_size=min(2, connections),
             max_size=connections,
-            timeout=_POOL_WAIT_S,
+            timeout=patience_s,
             reconnect_timeout=_RECONNECT_S,
             open=False,
             configure=self._configure,
@@ -95,7 +106,7 @@ class Database:
 
     async def _configure(self, conn: Conn) -> None:
         try:
-            await prepare_writer(conn)
+            await self._prepare(conn)
         except Exception as cause:
             self._refused(cause)
             await conn.close()

@@ -58,10 +58,7 @@ def remembering(on_refused: Callable[[Exception], None]) -> type[Conn]:
 
 
 async def prepare_writer(conn: Conn) -> None:
-    """Refuse a server on which accepted events could be lost, or that only reads; prepare nothing through a pooler.
-
-    A pooler gives its clients process numbers that are not Postgres's, and the same session to another of them next.
-    """
+    """Refuse a server on which accepted events could be lost, or that only reads; prepare nothing through a pooler."""
     rows = await conn.execute(
         "SELECT current_setting('synchronous_commit'), current_setting('transaction_read_only'), pg_backend_pid()"
     )
@@ -70,6 +67,17 @@ async def prepare_writer(conn: Conn) -> None:
         raise Unavailable("Postgres has synchronous_commit off by default: accepted events could be lost. Turn it on.")
     if read_only == "on":
         raise Unavailable("The Postgres of DATABASE_URL only reads: it is a standby, or was set read-only.")
+    _mind_a_pooler(conn, pid=pid)
+
+
+async def prepare_reader(conn: Conn) -> None:
+    """Prepare nothing through a pooler."""
+    ((pid,),) = await (await conn.execute("SELECT pg_backend_pid()")).fetchall()
+    _mind_a_pooler(conn, pid=pid)
+
+
+def _mind_a_pooler(conn: Conn, *, pid: int) -> None:
+    """A pooler tells its clients process numbers of its own, and may lend the session to another of them next."""
     if pid != conn.info.backend_pid and conn.prepare_threshold is not None:
         conn.prepare_threshold = None
         _LOG.warning("a pooler stands before Postgres, so nothing is prepared: set DATABASE_PGBOUNCER=true")

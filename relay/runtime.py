@@ -35,6 +35,7 @@ from relay.intake.doorbell import Doorbell
 from relay.notifier import Notifier
 from relay.queue import UNREACHABLE, Hint, Queue
 from relay.recovery.job_runner import JobRunner
+from relay.replica import Replica
 from relay.settings import Settings
 from relay.tasks import cancel, every
 from relay.upkeep import Upkeep
@@ -70,6 +71,7 @@ class Web:
         self.guard = Guard(settings.allowed_private_networks)
         self.vault = Vault(settings.signing_key)
         self.db = Database(settings)
+        self.replica = Replica(settings, self.db)
         self.queue = Queue(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=_REDIS_TIMEOUT_S)
         self.counters = Counters(settings.state_url)
         self.doorbell = Doorbell(self.queue)
@@ -79,6 +81,7 @@ class Web:
     async def open(self) -> None:
         """Start the pool and follow Postgres's time; while Postgres is away no event is accepted."""
         await self.db.open()
+        await self.replica.open()
         self._tasks = [asyncio.create_task(_follow_time(self.db, self.time))]
         await _until_known(self.time)
 
@@ -86,6 +89,7 @@ class Web:
         """Close every connection."""
         await cancel(self._tasks)
         await self.doorbell.close()
+        await self.replica.close()
         await self.db.close()
         await self.queue.close()
         await self.counters.close()

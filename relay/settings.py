@@ -83,6 +83,9 @@ class Settings(BaseModel):
     database_pgbouncer: Flag = Field(
         False, description="true behind PgBouncer in transaction mode: nothing is prepared."
     )
+    database_replica_url: PostgresUrl | Literal[""] = Field(
+        "", description="A streaming replica that answers lists, which may then be 30 s old; empty: DATABASE_URL does."
+    )
     redis_pool_size: int = Field(64, ge=8, le=10_000, description="Redis connections of one process, at most.")
     host: str = Field("0.0.0.0", description="Address the web processes listen on.")  # noqa: S104
     port: int = Field(8080, ge=1, le=65535, description="Port the web processes listen on.")

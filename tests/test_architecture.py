@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "chores",
         "pump",
         "tasks",
+        "replica",
     ),
     ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
     ("tenancy", "catalog.secrets"),
