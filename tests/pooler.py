@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,47 +18,45 @@ from urllib.parse import urlsplit
 from relay.processes import Command, spawn_options
 from relay.up.development import free_port
 from relay.up.embedded import postgres_refusal
+from tests.documents import ROOT, blocks_of
 
+PAGE = ROOT / "docs" / "postgres.md"
 EXECUTABLE = "/usr/sbin/pgbouncer"
 START_S = 20.0
 
 
 @contextmanager
-def pgbouncer(postgres_url: str, *, sessions: int, **options: str) -> Iterator[str]:
+def pgbouncer(postgres_url: str, *, sessions: int) -> Iterator[str]:
     """Run one whose clients share that many sessions of Postgres; yield its URL."""
     assert Path(EXECUTABLE).exists(), "Debian's pgbouncer is not installed"
     target = urlsplit(postgres_url)
     port = free_port()
-    database = (
-        f"host={target.hostname} port={target.port} dbname={target.path[1:]} user={target.username}"
-        f" password={target.password or ''}"
-    )
-    lines = {
-        "listen_addr": "127.0.0.1",
+    folder = Path(tempfile.mkdtemp(prefix="relay-pgbouncer-"))
+    (folder / "userlist.txt").write_text(f'"{target.username}" "{target.password}"\n')
+    ini = ConfigParser(interpolation=None)
+    ini.read_string(next(block.text for block in blocks_of(PAGE) if block.language == "ini"))
+    ini["databases"]["relay"] = f"host={target.hostname} port={target.port} dbname={target.path[1:]}"
+    changes = {
         "listen_port": str(port),
-        "unix_socket_dir": "",
-        "auth_type": "any",
-        "pool_mode": "transaction",
-        "max_client_conn": "200",
+        "auth_file": str(folder / "userlist.txt"),
         "default_pool_size": str(sessions),
-        "server_login_retry": "1",
         "log_connections": "0",
         "log_disconnections": "0",
-        **options,
     }
-    folder = Path(tempfile.mkdtemp(prefix="relay-pgbouncer-"))
-    ini = folder / "pgbouncer.ini"
-    ini.write_text("\n".join(["[databases]", f"relay = {database}", "[pgbouncer]", *map(" = ".join, lines.items())]))
+    ini["pgbouncer"].update(changes)
+    path = folder / "pgbouncer.ini"
+    with path.open("w") as file:
+        ini.write(file)
     nobody = pwd.getpwnam("nobody")
     run_as = (nobody.pw_uid, nobody.pw_gid) if os.geteuid() == 0 else None
     if run_as:
-        for path in (folder, ini):
-            os.chown(path, *run_as)
-    command = Command("pgbouncer", (EXECUTABLE, str(ini)), folder, {"PATH": "/usr/bin:/bin"}, run_as=run_as)
+        for owned in (folder, *folder.iterdir()):
+            os.chown(owned, *run_as)
+    command = Command("pgbouncer", (EXECUTABLE, str(path)), folder, {"PATH": "/usr/bin:/bin"}, run_as=run_as)
     log = folder / "log"
     with log.open("ab") as output:
         process = subprocess.Popen(command.argv, stdout=output, stderr=output, **spawn_options(command))
-    url = f"postgresql://relay@127.0.0.1:{port}/relay"
+    url = f"postgresql://{target.username}:{target.password}@127.0.0.1:{port}/relay"
     try:
         _await(url, process, log)
         yield url

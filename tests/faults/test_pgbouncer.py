@@ -48,7 +48,7 @@ class Pooled:
 
 @pytest.fixture(scope="module")
 def pooled() -> Iterator[Pooled]:
-    with own_postgres() as server, pgbouncer(server.server.url, sessions=SESSIONS, query_wait_timeout="5") as url:
+    with own_postgres() as server, pgbouncer(server.server.url, sessions=SESSIONS) as url:
         migrate(url)
         yield Pooled(server, url)
 
