@@ -12,14 +12,10 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from relay.errors import Unavailable
+from relay.postgres import Conn, conninfo, one_line, prepare_writer, remembering
 from relay.settings import Settings
-
-Conn = AsyncConnection[TupleRow]
 
 #: The connection is gone, or was never there; a repeat may work. Caught after the two below, which are told apart from it.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
@@ -38,26 +34,35 @@ class Database:
     """The connections of one process."""
 
     def __init__(
-        self, settings: Settings, *, connections: int | None = None, on_lost: Callable[[], None] = lambda: None
+        self,
+        settings: Settings,
+        *,
+        url: str | None = None,
+        connections: int | None = None,
+        prepare: Callable[[Conn], Awaitable[None]] = prepare_writer,
+        patience_s: float = _POOL_WAIT_S,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        """At most `connections` (DATABASE_MAX_CONNS); `on_lost` is called when one is lost: Postgres may have restarted."""
+        """At most `connections` (DATABASE_MAX_CONNS) to `url` (DATABASE_URL), each of which `prepare` has accepted.
+
+        Who asks for one waits `patience_s`; `on_lost` is called when one is lost: Postgres may have restarted.
+        """
         connections = connections or settings.database_max_conns
+        self._prepare = prepare
         self._on_lost = on_lost
         self._checking: asyncio.Task[None] | None = None
+        #: Why the last try to connect failed; None while tries succeed.
+        self._refusal: Exception | None = None
         self._pool = AsyncConnectionPool[Conn](
-            settings.database_url,
+            conninfo(url or settings.database_url),
+            connection_class=remembering(self._refused),
             min_size=min(2, connections),
             max_size=connections,
-            timeout=_POOL_WAIT_S,
+            timeout=patience_s,
             reconnect_timeout=_RECONNECT_S,
             open=False,
-            configure=_refuse_asynchronous_default,
-            kwargs={
-                "autocommit": True,
-                "prepare_threshold": None if settings.database_pgbouncer else 5,
-                "connect_timeout": 5,
-                "application_name": "relay",
-            },
+            configure=self._configure,
+            kwargs={"autocommit": True, "prepare_threshold": None if settings.database_pgbouncer else 5},
         )
 
     async def open(self) -> None:
@@ -72,18 +77,38 @@ class Database:
     async def connection(self) -> AsyncIterator[Conn]:
         """Lend a connection on which each statement is its own transaction."""
         try:
-            async with self._pool.connection() as conn:
+            async with self._pool.connection() as conn, _lost_if_broken(conn):
                 yield conn
+        except PoolTimeout as cause:
+            if self._refusal is None:
+                raise
+            raise PoolTimeout(f"{cause}: {one_line(self._refusal)}") from self._refusal
         except LOST as cause:
-            if not isinstance(cause, (PoolTimeout, *REPEATABLE, *SPLITTABLE)):
+            if not isinstance(cause, (*REPEATABLE, *SPLITTABLE)):
                 self._on_lost()
-                self._replace_dead()
+                self._replace_dead(all_of_them=isinstance(cause.__cause__, psycopg.errors.ReadOnlySqlTransaction))
             raise
 
-    def _replace_dead(self) -> None:
-        """One connection was lost, so others may be: look at those in the pool before they are lent again."""
+    def _replace_dead(self, *, all_of_them: bool) -> None:
+        """One connection was lost, so others may be: look at those in the pool before they are lent again.
+
+        Those to a server that only reads now work, so they are all replaced.
+        """
         if not self._pool.closed and (self._checking is None or self._checking.done()):
-            self._checking = asyncio.get_running_loop().create_task(self._pool.check())
+            look = self._pool.drain() if all_of_them else self._pool.check()
+            self._checking = asyncio.get_running_loop().create_task(look)
+
+    async def _configure(self, conn: Conn) -> None:
+        try:
+            await self._prepare(conn)
+        except Exception as cause:
+            self._refused(cause)
+            await conn.close()
+            raise
+        self._refusal = None
+
+    def _refused(self, cause: Exception) -> None:
+        self._refusal = cause
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Conn]:
@@ -103,10 +128,22 @@ async def transaction(conn: Conn) -> AsyncIterator[None]:
     await conn.commit()
 
 
-async def _refuse_asynchronous_default(conn: Conn) -> None:
-    row = await (await conn.execute("SHOW synchronous_commit")).fetchone()
-    if row is not None and row[0] == "off":
-        raise Unavailable("Postgres has synchronous_commit off by default: accepted events could be lost. Turn it on.")
+@asynccontextmanager
+async def _lost_if_broken(conn: Conn) -> AsyncIterator[None]:
+    """Make an OperationalError of what psycopg raised on a connection that is gone, or whose server only reads now.
+
+    Where the server ends in the middle of a statement, psycopg may find half an answer or none, and then raises what
+    fits (an IndexError, too); a demoted primary answers with an error of its own. Both are as good as a lost connection.
+    """
+    try:
+        yield
+    except psycopg.errors.ReadOnlySqlTransaction as cause:
+        await conn.close()
+        raise psycopg.OperationalError("Postgres only reads: it is a standby now, or was set read-only") from cause
+    except (psycopg.DatabaseError, IndexError) as cause:
+        if conn.closed and not isinstance(cause, psycopg.OperationalError):
+            raise psycopg.OperationalError(f"the connection broke: {one_line(cause)}") from cause
+        raise
 
 
 Row = TypeVar("Row")

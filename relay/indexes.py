@@ -24,6 +24,7 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from relay.errors import Unavailable
+from relay.postgres import connect, conninfo
 
 _STATEMENT = re.compile(
     r"CREATE (?P<kind>UNIQUE INDEX|INDEX) CONCURRENTLY IF NOT EXISTS (?P<name>\w+) ON (?P<table>\w+) (?P<rest>[^;]+);?"
@@ -102,7 +103,7 @@ def _claimed(database_url: str, index: Index) -> Iterator[bool]:
     The lock is that of a transaction which stands idle on a connection of its own: no build waits for it, and it ends
     with the client, however that ends. Two that begin in the same moment would deadlock, perhaps after hours.
     """
-    with psycopg.connect(database_url, connect_timeout=5) as conn:
+    with psycopg.connect(conninfo(database_url)) as conn:
         # Without parameters: those leave a portal open with its snapshot, for which a build would wait.
         claim = sql.SQL("SELECT pg_try_advisory_xact_lock({}, hashtext({}))").format(_LOCK, index.table)
         yield conn.execute(claim).fetchone() == (True,)
@@ -182,7 +183,7 @@ def _told(database_url: str, index: Index) -> Iterator[None]:
     def tell() -> None:
         while not done.wait(_TELL_S):
             try:
-                with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as conn:
+                with connect(database_url) as conn:
                     _LOG.info("index %s on %s: %s", index.name, index.table, progress(conn, index.table) or "waiting")
             except psycopg.Error as cause:
                 _LOG.info("index %s on %s: %s", index.name, index.table, cause)

@@ -23,8 +23,9 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from relay import indexes, partitions
-from relay.db import REPEATABLE, Conn
+from relay.db import REPEATABLE
 from relay.errors import Unavailable
+from relay.postgres import Conn, connect
 
 #: Where Relay's own are.
 FOLDER: Traversable = resources.files("relay.migrations")
@@ -79,7 +80,7 @@ def migrate(database_url: str, *, folder: Traversable = FOLDER, pauses_s: Sequen
     Waits while another process migrates. Raises Unavailable when a lock is not to be had.
     """
     # Nothing is prepared: PgBouncer may give each transaction another session.
-    with psycopg.connect(database_url, autocommit=True, connect_timeout=5, prepare_threshold=None) as conn:
+    with connect(database_url) as conn:
         with _alone(conn):
             conn.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations"

@@ -9,9 +9,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
-from relay import partitions
+from relay import partitions, postgres
 from relay.catalog.secrets import Vault
 from relay.clock import Clock
 from relay.db import LOST, Database
@@ -41,6 +39,7 @@ from relay.presence import Presence
 from relay.queue import UNREACHABLE, Hint, Queue
 from relay.recovery.job_runner import JobRunner
 from relay.redis_clients import Shares
+from relay.replica import Replica
 from relay.settings import Settings
 from relay.tasks import cancel, every
 from relay.upkeep import Upkeep
@@ -76,6 +75,7 @@ class Web:
         self.guard = Guard(settings.allowed_private_networks)
         self.vault = Vault(settings.signing_key)
         self.db = Database(settings)
+        self.replica = Replica(settings, self.db)
         connections = Shares(settings.redis_pool_size)
         self.queue = Queue(settings.redis_url, pool_size=connections.web_queue, timeout_s=_REDIS_TIMEOUT_S)
         self.counters = Counters(settings.state_url, connections=connections.web_counters)
@@ -87,6 +87,7 @@ class Web:
     async def open(self) -> None:
         """Start the pool and follow Postgres's time; while Postgres is away no event is accepted."""
         await self.db.open()
+        await self.replica.open()
         self._tasks = [asyncio.create_task(_follow_time(self.db, self.time))]
         await _until_known(self.time)
         self._tasks.append(asyncio.create_task(every(PRESENCE_S, self.presence.beat)))
@@ -96,6 +97,7 @@ class Web:
         await cancel(self._tasks)
         await self.presence.end()
         await self.doorbell.close()
+        await self.replica.close()
         await self.db.close()
         await self.queue.close()
         await self.counters.close()
@@ -249,7 +251,7 @@ class Worker:
         task.add_done_callback(self._hints.discard)
 
     def _maintain_partitions(self) -> None:
-        with psycopg.connect(self.settings.database_url, autocommit=True, connect_timeout=5) as conn:
+        with postgres.connect(self.settings.database_url) as conn:
             partitions.ensure(conn)
             partitions.retire(conn, keep_days=self.settings.retention_days)
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from relay import redis_urls
 
@@ -61,8 +61,19 @@ def _redis_url(schemes: tuple[str, ...], *, unset: str | None = None) -> BeforeV
     return BeforeValidator(check)
 
 
+def _of_the_primary(url: str) -> str:
+    """Of several hosts, the one that takes writes; who says something else in the URL is obeyed."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    hosts = options.get("host") or parts.netloc.rpartition("@")[2]
+    if "," not in hosts or "target_session_attrs" in options:
+        return url
+    return f"{url}{'&' if parts.query else '?'}target_session_attrs=read-write"
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
+PrimaryUrl = Annotated[PostgresUrl, AfterValidator(_of_the_primary)]
 RedisUrl = Annotated[str, _redis_url(redis_urls.QUEUE_SCHEMES)]
 RedisStateUrl = Annotated[str, _redis_url(redis_urls.STATE_SCHEMES, unset="")]
 
@@ -72,7 +83,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    database_url: PostgresUrl = Field(description="Postgres 15 or later, as postgresql://user:password@host:port/name.")
+    database_url: PrimaryUrl = Field(description="Postgres 15 or later, as postgresql://user:password@host:port/name.")
     redis_url: RedisUrl = Field(description="The Redis or Valkey that carries the queues, as redis://host:port/0.")
     redis_state_url: RedisStateUrl = Field(
         "", description="The Redis that counts for circuit breakers; empty: REDIS_URL with the next database number."
@@ -83,6 +94,9 @@ class Settings(BaseModel):
     database_max_conns: int = Field(10, ge=2, le=500, description="Postgres connections of one process, at most.")
     database_pgbouncer: Flag = Field(
         False, description="true behind PgBouncer in transaction mode: nothing is prepared."
+    )
+    database_replica_url: PostgresUrl | Literal[""] = Field(
+        "", description="A streaming replica that answers lists, which may then be 30 s old; empty: DATABASE_URL does."
     )
     redis_pool_size: int = Field(64, ge=8, le=10_000, description="Redis connections of one process, at most.")
     host: str = Field("0.0.0.0", description="Address the web processes listen on.")  # noqa: S104

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
 
-from relay.processes import spawn_options
+from relay.processes import Command, spawn_options
+from relay.up.development import free_port
 from relay.up.embedded import Server, postgres_refusal, prepare_postgres, prepare_valkey, redis_refusal
 
 START_S = 30.0
@@ -85,6 +89,43 @@ def own_postgres() -> Iterator[OwnServer]:
             yield running
         finally:
             running.kill()
+
+
+@contextmanager
+def standby_of(primary: OwnServer) -> Iterator[OwnServer]:
+    """Run a hot standby that streams from this Postgres."""
+    command = primary.server.command
+    with _folder() as folder:
+        place = folder / "standby"
+        place.mkdir(mode=0o700)
+        if command.run_as:
+            os.chown(place, *command.run_as)
+        basebackup = (str(Path(command.argv[0]).with_name("pg_basebackup")), "-d", primary.server.url, "-D", str(place),
+                      "--write-recovery-conf", "--checkpoint=fast", "--no-sync")  # fmt: skip
+        subprocess.run(basebackup, check=True, **spawn_options(replace(command, argv=basebackup)))
+        port = free_port()
+        moved = {cluster_of(command): str(place), f"port={urlsplit(primary.server.url).port}": f"port={port}"}
+        argv = tuple(moved.get(argument, argument) for argument in command.argv)
+        url = primary.server.url.replace(f":{urlsplit(primary.server.url).port}/", f":{port}/")
+        server = Server(replace(command, argv=argv), url)
+        running = OwnServer(server, lambda: postgres_refusal(url))
+        try:
+            yield running
+        finally:
+            running.signal(signal.SIGCONT)
+            running.kill()
+
+
+def cluster_of(command: Command) -> str:
+    """The data folder of a Postgres."""
+    return command.argv[command.argv.index("-D") + 1]
+
+
+def of_both(primary: OwnServer, standby: OwnServer) -> str:
+    """The URL that names both."""
+    port = urlsplit(standby.server.url).port
+    before, _, name = primary.server.url.rpartition("/")
+    return f"{before},127.0.0.1:{port}/{name}"
 
 
 @contextmanager

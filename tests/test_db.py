@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import LiteralString
 
 import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 
 from relay.db import Conn, Database
 from relay.delivery.live import claim, put_back
 from relay.delivery.outcomes import Delivered, Reason, Retry
 from relay.delivery.record import record
-from relay.errors import Unavailable
+from relay.postgres import conninfo
 from relay.settings import Settings
 from tests.delivery.crew import NOWHERE, fan_out, handed_out, open_crew, recorded, rows
 from tests.shop import open_shop
@@ -98,13 +103,11 @@ async def _count_and_fail(db: Database, *, times: int) -> None:
 
 
 async def test_a_database_that_commits_asynchronously_by_default_is_refused(settings: Settings, conn: Conn) -> None:
-    await conn.execute(
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$"
-    )
+    await conn.execute(_default("synchronous_commit", "off"))
     db = Database(settings.model_copy(update={"database_max_conns": 2}))
     db._pool.timeout = 0.5
     await db.open()
-    with pytest.raises((psycopg.OperationalError, Unavailable)):
+    with pytest.raises(PoolTimeout, match="synchronous_commit off"):
         async with db.connection():
             pass
     await db.close()
@@ -128,3 +131,75 @@ async def test_only_a_lost_connection_makes_claims_doubtful(settings: Settings, 
 async def _execute(db: Database, statement: LiteralString) -> None:
     async with db.connection() as conn:
         await conn.execute(statement)
+
+
+@asynccontextmanager
+async def counting_losses(settings: Settings) -> AsyncIterator[tuple[Database, list[str]]]:
+    lost: list[str] = []
+    db = Database(settings, on_lost=lambda: lost.append("lost"))
+    await db.open()
+    try:
+        yield db, lost
+    finally:
+        await db.close()
+
+
+async def test_whatever_is_raised_on_a_broken_connection_is_a_lost_one(settings: Settings) -> None:
+    async with counting_losses(settings) as (db, lost):
+        for garbled in (
+            psycopg.InternalError("no result"),
+            psycopg.DatabaseError("lost synchronization"),
+            IndexError(),
+        ):
+            with pytest.raises(psycopg.OperationalError, match="the connection broke"):
+                await _raise(db, garbled, after=Conn.close)
+            with pytest.raises(type(garbled)):
+                await _raise(db, garbled, after=Conn.commit)
+        assert lost == ["lost"] * 3
+
+
+async def test_a_server_that_only_reads_now_is_lost_with_all_its_connections(settings: Settings, conn: Conn) -> None:
+    async with counting_losses(settings) as (db, lost):
+        await _execute(db, "SELECT 1")
+        before = {id(one) for one in db._pool._pool}
+        await conn.execute(_default("default_transaction_read_only", "on"))
+        with pytest.raises(psycopg.OperationalError, match="only reads"):
+            await _execute(db, "BEGIN READ ONLY; INSERT INTO counted VALUES ('x', now())")
+        assert lost == ["lost"]
+        assert db._checking is not None
+        await db._checking
+        db._pool.timeout = 0.3
+        with pytest.raises(PoolTimeout, match="The Postgres of DATABASE_URL only reads"):
+            await _execute(db, "SELECT 1")
+        await conn.execute(_default("default_transaction_read_only", "off"))
+        db._pool.timeout = 10
+        await _execute(db, "INSERT INTO counted VALUES ('x', now())")
+        assert before.isdisjoint({id(one) for one in db._pool._pool})
+
+
+async def test_a_machine_that_vanishes_is_given_up_within_10_s(settings: Settings) -> None:
+    async with counting_losses(settings) as (db, _), db.connection() as conn:
+        with socket.socket(fileno=os.dup(conn.pgconn.socket)) as tcp:
+            assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+            assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle, interval, count = (
+                tcp.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert idle + interval * count == 10
+
+
+def test_what_the_url_says_about_time_outs_stands() -> None:
+    assert "connect_timeout=5" in conninfo("postgresql://h/relay")
+    assert "connect_timeout=2" in conninfo("postgresql://h,i:5433/relay")
+    assert "connect_timeout=9" in conninfo("postgresql://h/relay?connect_timeout=9")
+
+
+async def _raise(db: Database, error: Exception, *, after: Callable[[Conn], Awaitable[None]]) -> None:
+    async with db.connection() as conn:
+        await after(conn)
+        raise error
+
+
+def _default(setting: LiteralString, value: LiteralString) -> LiteralString:
+    return f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {setting} = {value}', current_database()); END $$"

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import AsyncIterator
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from api.app import create_app
 from api.graphql.schema import sdl
 from relay import metrics
 from relay.cli.main import _parser
+from relay.postgres import conninfo
 from relay.settings import Settings
 from relay.tenancy.scopes import Scope
 from tests.documents import (
@@ -208,8 +210,20 @@ async def test_sql_runs(block: Block, conn: AsyncConnection[TupleRow]) -> None:
     await conn.execute(block.text.encode())
 
 
+@pytest.mark.parametrize("block", blocks("ini"), ids=place)
+def test_an_ini_is_one(block: Block) -> None:
+    ini = ConfigParser(interpolation=None)
+    ini.read_string(block.text)
+    assert ini.sections()
+
+
+@pytest.mark.parametrize("url", sorted({span for span in spans() if span.startswith("postgresql://")}))
+def test_every_url_of_postgres_is_taken(url: str, settings: Settings) -> None:
+    assert conninfo(Settings.model_validate({**settings.model_dump(), "database_url": url}).database_url)
+
+
 def test_no_block_is_of_a_kind_that_no_test_reads() -> None:
-    languages = {"sh", "graphql", "json", "yaml", "sql", "python", "js", "go", ""}
+    languages = {"sh", "graphql", "json", "yaml", "sql", "ini", "python", "js", "go", ""}
     assert {block.language for block in blocks(*languages)} <= languages
     assert text_count("```") == 2 * len(blocks(*languages))
 

@@ -60,6 +60,20 @@ def test_a_wrong_value_is_one_sentence_that_names_the_variable(name: str, value:
     assert "pass" not in str(caught.value).replace("password", "")
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("postgresql://u:p@h/relay", "postgresql://u:p@h/relay"),
+        ("postgresql://u:p@h:1,i:2/relay", "postgresql://u:p@h:1,i:2/relay?target_session_attrs=read-write"),
+        ("postgresql:///relay?host=h,i", "postgresql:///relay?host=h,i&target_session_attrs=read-write"),
+        ("postgresql://h,i/relay?target_session_attrs=primary", "postgresql://h,i/relay?target_session_attrs=primary"),
+    ],
+)
+def test_of_several_hosts_the_one_that_takes_writes_is_asked_for(given: str, read: str) -> None:
+    assert read_settings({**LEAST, "DATABASE_URL": given}).database_url == read
+    assert read_settings({**LEAST, "DATABASE_URL": read}).database_url == read
+
+
 @given(st.sampled_from(sorted(Settings.model_fields)), st.text(max_size=40))
 def test_any_text_is_taken_or_refused_by_name(field: str, text: str) -> None:
     refusal = ""

@@ -17,8 +17,10 @@ from relay.runtime import Web
 class Context:
     """One GraphQL request: who asks, the process's parts, and loaders that gather single look-ups into batches."""
 
-    def __init__(self, *, web: Web, sending: Sending, caller: Caller, request_id: str) -> None:
+    def __init__(self, *, web: Web, db: Database, sending: Sending, caller: Caller, request_id: str) -> None:
+        """`db` is where its fields are read from: the primary, or for what may be stale, perhaps a replica."""
         self.web = web
+        self.db = db
         self.sending = sending
         self.caller = caller
         self.request_id = request_id
@@ -27,11 +29,6 @@ class Context:
     def tenant_id(self) -> UUID:
         """The client whose data the request sees."""
         return self.caller.tenant_id
-
-    @property
-    def db(self) -> Database:
-        """Postgres."""
-        return self.web.db
 
     @cached_property
     def loaders(self) -> Loaders:

@@ -32,6 +32,8 @@ MAX_COMMENTS = 1_000
 _MAX_KEPT_TEXT = 64 * 1024
 _MAX_KEPT_TEXTS = 1 << 20
 _MAX_ERRORS = 20
+#: The lists: long to read, and nobody's next step depends on them. By its id a client finds what it has just made.
+MAY_BE_STALE = frozenset({"events", "deliveries", "endpoints"})
 _INTROSPECTION = frozenset({"__schema", "__type", "__typename"})
 
 
@@ -51,6 +53,7 @@ class Operation:
     document: DocumentNode
     name: str | None
     is_introspection: bool
+    may_be_stale: bool
     scopes: frozenset[Scope]
     variables: Declared
 
@@ -104,6 +107,7 @@ class Documents:
             document=document,
             name=node.name.value if node.name else None,
             is_introspection=names <= _INTROSPECTION,
+            may_be_stale=not is_mutation and names - _INTROSPECTION <= MAY_BE_STALE,
             scopes=frozenset(scope for scope in scopes if scope is not None),
             variables=self._declared(node),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import psycopg
 from falcon.asgi import Request, Response
 from graphql import ExecutionResult, GraphQLError
 from graphql.execution import execute
@@ -18,6 +19,7 @@ from api.graphql.places import field_of
 from api.graphql.schema import core_schema, sdl
 from api.graphql.variables import NO_VARIABLES, read_variables, refusals
 from api.sending import Sending
+from relay.db import Database
 from relay.errors import Invalid, RelayError, Unauthenticated
 from relay.runtime import Web
 from relay.tenancy.scopes import Scope
@@ -75,8 +77,16 @@ class GraphQLResource:
             return await _execute(operation, {}, None)
         caller.require(operation.scopes)
         variables = read_variables(request.variables, operation.variables)
-        context = Context(web=self._web, sending=self._sending, caller=caller, request_id=req.context.request_id)
-        return await _execute(operation, variables, context)
+        request_id: str = req.context.request_id
+
+        def reading(db: Database) -> Context:
+            return Context(web=self._web, db=db, sending=self._sending, caller=caller, request_id=request_id)
+
+        db = self._web.replica.database() if operation.may_be_stale else self._web.db
+        result = await _execute(operation, variables, reading(db))
+        if db is not self._web.db and _failed_by_postgres(result):
+            result = await _execute(operation, variables, reading(self._web.db))
+        return result
 
     async def _caller(self, req: Request) -> Caller | Unauthenticated:
         """Who calls; with the playground on, who shows no key may still ask for the schema."""
@@ -102,6 +112,11 @@ async def _execute(operation: Operation, variables: dict[str, Any], context: Con
         unfit = [GraphQLError(e.message, original_error=e) for e in refusals(variables, operation.variables)]
         raise Rejected(unfit or result.errors, operation.document)
     return result
+
+
+def _failed_by_postgres(result: ExecutionResult) -> bool:
+    """Whether a replica is away, cancelled a statement that held up its replay, or has not replayed a migration yet."""
+    return any(isinstance(error.original_error, psycopg.Error) for error in result.errors or ())
 
 
 def _refusal(error: GraphQLError, rejected: Rejected, req: Request) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from relay.cli.environment import command_environment, data_dir, with_stand_ins
 from relay.cli.terminal import iso, print_json, table
 from relay.db import Conn
 from relay.errors import NotFound, Unavailable
+from relay.postgres import conninfo
 from relay.settings import SettingsError, read_settings
 from relay.tenancy import api_keys, tenants
 from relay.tenancy.api_keys import ApiKey
@@ -146,7 +147,7 @@ def _environment(stand_ins: Mapping[str, str]) -> dict[str, str]:
 def _on_database(environment: dict[str, str], work: Callable[[Conn], Awaitable[T]]) -> T:
     async def connected() -> T:
         url = read_settings(environment).database_url
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5) as conn:
+        async with await psycopg.AsyncConnection.connect(conninfo(url), autocommit=True) as conn:
             return await work(conn)
 
     try:

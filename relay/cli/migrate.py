@@ -18,6 +18,7 @@ from relay import log
 from relay.cli.environment import command_environment, with_stand_ins
 from relay.errors import Unavailable
 from relay.migrate import migrate, newest_migration, schema_version
+from relay.postgres import conninfo
 from relay.settings import read_settings
 
 _SUMMARY = "bring the database's schema up to date; safe to repeat and to run twice at once"
@@ -87,7 +88,7 @@ def _check(database_url: str, arguments: argparse.Namespace) -> int:
 
 
 async def _version(database_url: str) -> int:
-    async with await AsyncConnection.connect(database_url, autocommit=True, connect_timeout=5) as conn:
+    async with await AsyncConnection.connect(conninfo(database_url), autocommit=True) as conn:
         return await schema_version(conn)
 
 

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from relay.db import Conn
+from relay.postgres import conninfo
 
 _OTHERS = 3
 
@@ -28,7 +29,7 @@ class Mode(StrEnum):
 async def connect(url: str) -> Conn:
     """Connect as a passing visitor: nothing is prepared, each statement is its own transaction."""
     return await AsyncConnection.connect(
-        url, autocommit=True, prepare_threshold=None, connect_timeout=5, application_name="relay doctor"
+        conninfo(url), autocommit=True, prepare_threshold=None, application_name="relay doctor"
     )
 
 

@@ -49,8 +49,9 @@ async def test_a_crash_of_postgres_under_load_loses_nothing(settings: Settings, 
 class Load:
     """Two clients that go on sending until stopped."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: Shop, *, at_once: int = 5) -> None:
         self.accepted: set[str] = set()
+        self._at_once = at_once
         self._shop = shop
         self._going = True
         self._tasks = [asyncio.ensure_future(self._send()) for _ in range(2)]
@@ -63,6 +64,6 @@ class Load:
 
     async def _send(self) -> None:
         while self._going:
-            answers = await self._shop.accept(*(self._shop.event() for _ in range(5)))
+            answers = await self._shop.accept(*(self._shop.event() for _ in range(self._at_once)))
             self.accepted.update(str(one.id) for one in answers if isinstance(one, Accepted))
             await asyncio.sleep(0.02)

@@ -4,7 +4,7 @@ import pytest
 from graphql import get_introspection_query, parse
 
 from api.graphql.cost import check_bounds
-from api.graphql.documents import Documents, Rejected
+from api.graphql.documents import MAY_BE_STALE, Documents, Rejected
 from api.graphql.schema import core_schema
 from relay.errors import Invalid
 from relay.tenancy.scopes import Scope
@@ -64,3 +64,17 @@ def test_what_editors_ask_for_is_within_bounds() -> None:
 def test_what_could_answer_with_too_much_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="objects"):
         check_bounds(core_schema, parse(text))
+
+
+def test_only_queries_of_nothing_but_lists_may_be_stale() -> None:
+    documents = Documents(core_schema)
+    assert core_schema.query_type is not None
+    assert core_schema.query_type.fields.keys() >= MAY_BE_STALE
+    assert documents.operation("{ __typename events { totalCount } a: deliveries { totalCount } }", None).may_be_stale
+    assert not documents.operation('{ events { totalCount } event(id: "1") { id } }', None).may_be_stale
+    assert not documents.operation("{ queueStats { queued } }", None).may_be_stale
+    assert core_schema.mutation_type is not None
+    for name in core_schema.mutation_type.fields:
+        assert name not in MAY_BE_STALE
+    assert not documents.operation("mutation { deleteEndpoint(id: 1) }", None).may_be_stale
+    assert not documents.operation("mutation { __typename }", None).may_be_stale
