@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 
-from relay import partitions
+from relay import archive, partitions
 from relay.catalog.secrets import Vault
 from relay.clock import Clock
 from relay.db import LOST, Database, newest_migration, schema_version
@@ -242,7 +242,9 @@ class Worker:
     def _maintain_partitions(self) -> None:
         with psycopg.connect(self.settings.database_url, autocommit=True, connect_timeout=5) as conn:
             partitions.ensure(conn)
-            partitions.retire(conn, keep_days=self.settings.retention_days)
+            put_away = archive.move if self.settings.retention_archive else partitions.drop
+            partitions.retire(conn, keep_days=self.settings.retention_days, put_away=put_away)
+            archive.put_back(conn)
 
 
 async def _follow_time(db: Database, postgres_time: PostgresTime) -> None:

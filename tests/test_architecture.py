@@ -24,6 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "log",
         "metrics",
         "partitions",
+        "archive",
+        "archive_files",
         "migrations",
         "db",
         "queue",

@@ -29,6 +29,7 @@ COMMANDS = (
     "relay.cli.stats",
     "relay.cli.verify",
     "relay.cli.queue",
+    "relay.cli.archive",
     "relay.cli.policy",
     "relay.cli.schema",
     "relay.cli.demo",
