@@ -1,4 +1,4 @@
-"""Time that passed: everything that was accepted and done, moved back by days, as if it had happened then."""
+"""Old days: what was accepted and done, moved back as if it had happened then, or rows put there directly."""
 
 from __future__ import annotations
 
@@ -35,3 +35,27 @@ def pass_days(conn: Connection[TupleRow], days: int) -> date:
     for statement in _AGE:
         conn.execute(statement.format(days).encode())
     return at.date()
+
+
+def fill(conn: Connection[TupleRow], day: date, count: int) -> None:
+    """Insert events with a dead delivery each, every third of them settled; their texts have all that COPY escapes."""
+    conn.execute(
+        r"""WITH n AS (SELECT n, %(start)s::timestamptz + n * interval '1 min' AS at,
+                              (left(%(prefix)s, 15) || lpad(to_hex(n), 3, '0') || '-8000-000000000000')::uuid AS id
+                       FROM generate_series(1, %(count)s) n),
+        e AS (INSERT INTO events (id, tenant_id, type, payload, content_type, headers, priority, created_at)
+              SELECT id, id, 'a.b', decode(repeat('5c0a0d09', n), 'hex'), 'x/x', '{"a": "\\ \t"}', 5, at FROM n),
+        f AS (INSERT INTO fanouts (event_id, tenant_id, matched, config_version) SELECT id, id, 1, 1 FROM n),
+        h AS (INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, created_at,
+                                   finished_at)
+              SELECT id, id, id, id, 'dead', 1, 1, 'gone', at, at FROM n),
+        d AS (INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason, died_at)
+              SELECT id, id, id, id, 'gone', at FROM n WHERE mod(n, 3) > 0)
+        INSERT INTO attempts (delivery_id, n, at, tenant_id, endpoint_id, reason, request_url, total_ms, error)
+        SELECT id, 1, at, id, id, 'gone', 'http://x/', n / 3.0, E'ä\\n\n\\.\r\t' FROM n""",
+        {
+            "start": datetime.combine(day, datetime.min.time(), UTC),
+            "prefix": str(partitions.floor_of(day)),
+            "count": count,
+        },
+    )
