@@ -18,7 +18,7 @@ from relay.archive import Day
 from relay.cli.environment import command_environment
 from relay.cli.terminal import iso, print_json, table
 from relay.errors import Invalid, NotFound, Unavailable
-from relay.partitions import existing, parsed
+from relay.partitions import DAYS_BEHIND, existing, parsed
 from relay.settings import read_settings
 
 _SUMMARY = "take days out of Relay's tables, into a schema of their own or into files, and bring them back"
@@ -109,14 +109,22 @@ def run_put(args: argparse.Namespace) -> int:
             moved = [name for day in args.days for name in _put(conn, day, written=args.to_file)]
         else:
             moved = archive.put_older(conn, keep_days=args.older_than)
+        left = [] if args.days else _left(conn, older_than=args.older_than)
         written = [str(archive_files.write(conn, day, args.to_file)) for day in _to_write(conn, args)]
-    days = sorted({str(parsed(name)[1]) for name in moved})
+    days = sorted({str(parsed(name)[1]) for name in moved} - set(left))
     if args.json:
-        print_json({"archived": days, "written": written})
+        print_json({"archived": days, "written": written, "left": left})
     else:
         lines = [*(f"archived {day}" for day in days), *(f"wrote {path}, and dropped it here" for path in written)]
+        lines += [f"left {day}: something that waits, or died lately, needs it, or somebody reads it" for day in left]
         print("\n".join(lines) or "Nothing to archive.")
     return 0
+
+
+def _left(conn: Connection[TupleRow], *, older_than: int) -> list[str]:
+    """The days that are old enough and still in place, but those that were brought back."""
+    limit = datetime.now(UTC).date() - timedelta(days=max(older_than, DAYS_BEHIND))
+    return sorted({str(one.day) for one in existing(conn) if one.day < limit and one.stays_until is None})
 
 
 def _put(conn: Connection[TupleRow], day: date, *, written: Path | None) -> list[str]:

@@ -53,7 +53,7 @@ def test_days_go_into_the_schema_and_into_files_and_come_back(
     listed = run(capsys, "list").splitlines()
     assert listed[0].split() == ["day", "bytes", "tables"]
     assert [line.split()[0] for line in listed[1:]] == DAYS[:2]
-    assert run_json(capsys, "put", "--older-than", "30d") == {"archived": DAYS[2:], "written": []}
+    assert run_json(capsys, "put", "--older-than", "30d") == {"archived": DAYS[2:], "written": [], "left": []}
     assert run(capsys, "put", "--older-than", "30d") == "Nothing to archive.\n"
     restored = run_json(capsys, "restore", DAYS[0], "--keep", "2d")
     assert restored["day"] == DAYS[0]
@@ -65,13 +65,24 @@ def test_days_go_into_the_schema_and_into_files_and_come_back(
     assert [one["day"] for one in listed_now["restored"]] == DAYS[:1]
     assert [one["day"] for one in listed_now["archived"]] == DAYS[1:]
     written = run_json(capsys, "put", "--older-than", "30d", "--to-file", str(folder))
-    assert written == {"archived": [], "written": [str(folder / day) for day in DAYS[1:]]}
+    assert written == {"archived": [], "written": [str(folder / day) for day in DAYS[1:]], "left": []}
     assert run(capsys, "put", DAYS[1], "--to-file", str(folder)) == "Nothing to archive.\n"
     assert run(capsys, "put", DAYS[0], "--to-file", str(folder)).splitlines()[0] == f"archived {DAYS[0]}"
     assert f"{DAYS[1]} is back, and stays until" in run(capsys, "restore", DAYS[1], "--from-file", str(folder))
     run(capsys, "put", DAYS[1])
     dropped = run_json(capsys, "drop", DAYS[1])["dropped"]
     assert (dropped["day"], len(dropped["tables"])) == (DAYS[1], 5)
+
+
+def test_days_that_are_needed_are_left_and_named(
+    db: Connection[TupleRow], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    needed = partitions.floor_of(OLD.date())
+    db.execute("INSERT INTO scheduled VALUES (%s, %s, now())", (needed, needed))
+    done = run_json(capsys, "put", "--older-than", "30d", "--to-file", str(tmp_path))
+    assert done == {"archived": DAYS[:2], "written": [str(tmp_path / day) for day in DAYS[:2]], "left": DAYS[2:]}
+    told = run(capsys, "put", "--older-than", "30d").splitlines()
+    assert [line.split(":")[0] for line in told] == [f"left {day}" for day in DAYS[2:]]
 
 
 def test_what_cannot_be_done_is_one_sentence(

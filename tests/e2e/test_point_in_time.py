@@ -184,6 +184,8 @@ async def until_the_damage(
             accepted(await shop.accept(shop.event(idempotency_key="after")))
             await until(lambda: len(sink.events("/good")) == 11, what="an arrival after T")
             await until(lambda: len(sink.events("/later")) >= 10, what="arrivals after T")
+            running.kill()
+            await shop.send(1)  # the last thing that Redis hears of
     finally:
         running.kill()
     with psycopg.connect(server.url, autocommit=True) as conn:
