@@ -36,7 +36,7 @@ class DebianPostgres:
         self.url = f"postgresql://relay@127.0.0.1:{self.port}/relay"
         self.environment = {"PATH": f"{EXECUTABLES}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "DATABASE_URL": self.url}
         self.process: subprocess.Popen[Any] | None = None
-        self.run(f"initdb -D {self.data} -U relay --auth=trust --no-sync --no-instructions")
+        self.run(f"initdb -D {self.data} -U relay --auth=trust --no-sync --no-instructions --wal-segsize=1")
 
     def run(self, script: str, **environment: str) -> str:
         """Run lines of a shell as the cluster's user to their good end; return what they printed."""
