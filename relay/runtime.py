@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from relay import partitions, postgres
+from relay import archive, partitions, postgres
 from relay.catalog.secrets import Vault
 from relay.clock import Clock
 from relay.db import LOST, Database
@@ -253,7 +253,9 @@ class Worker:
     def _maintain_partitions(self) -> None:
         with postgres.connect(self.settings.database_url) as conn:
             partitions.ensure(conn)
-            partitions.retire(conn, keep_days=self.settings.retention_days)
+            put_away = archive.move if self.settings.retention_archive else partitions.drop
+            partitions.retire(conn, keep_days=self.settings.retention_days, put_away=put_away)
+            archive.put_back(conn)
 
 
 async def _follow_time(db: Database, postgres_time: PostgresTime) -> None:

@@ -115,6 +115,9 @@ class Settings(BaseModel):
         (), description="Private networks that endpoints may be in, separated by commas. Cloud metadata never."
     )
     retention_days: int = Field(30, ge=1, le=3650, description="Days that events and history are kept.")
+    retention_archive: Flag = Field(
+        False, description="true: what is older is moved to the schema relay_archive, not dropped."
+    )
     max_payload_bytes: int = Field(1 << 20, ge=1, description="Largest payload of an event, in bytes.")
     max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest body of a request, in bytes.")
 

@@ -28,6 +28,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "processes",
         "metrics",
         "partitions",
+        "archive",
+        "archive_files",
         "migrations",
         "postgres",
         "migrate",

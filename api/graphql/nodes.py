@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import strawberry
@@ -22,11 +22,14 @@ from relay.catalog import endpoints
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
+from relay.ids import unix_time
 from relay.intake import events
 from relay.intake.accept import Accepted, NewEvent
 from relay.intake.events import EventStatus, Progress
 from relay.intake.specs import is_json
 
+#: What stands for a tier where the event's own priority is not known any more.
+_PRIORITIES = (1, 5, 10)
 _NEW = Progress(status=EventStatus.QUEUED, attempts=0, delivered_at=None)
 
 
@@ -123,7 +126,8 @@ class Delivery:
     @strawberry.field
     async def event(self, info: RelayInfo) -> Event:
         """What is delivered."""
-        return event_node(await self._event(info))
+        record = await info.context.loaders.events.load(self.record.event_id)
+        return event_node(record) if record else _outlived(self.record)
 
     @strawberry.field(description="Null for createEvent, and when the endpoint is gone for good.")
     async def endpoint(self, info: RelayInfo) -> Endpoint | None:
@@ -153,7 +157,8 @@ class Delivery:
     @strawberry.field
     async def priority(self, info: RelayInfo) -> int:
         """The event's priority."""
-        return (await self._event(info)).priority
+        record = await info.context.loaders.events.load(self.record.event_id)
+        return record.priority if record else _PRIORITIES[self.record.tier]
 
     @strawberry.field(description="The delivery this one repeats.")
     async def replay_of(self, info: RelayInfo) -> Delivery | None:
@@ -169,12 +174,6 @@ class Delivery:
         """The one after, the newest if there are several."""
         found = await info.context.loaders.replays.load(self.record.id)
         return delivery_node(found) if found else None
-
-    async def _event(self, info: RelayInfo) -> events.Event:
-        record = await info.context.loaders.events.load(self.record.event_id)
-        if record is None:
-            raise LookupError(f"delivery {self.id} without its event")
-        return record
 
 
 @strawberry.type
@@ -227,6 +226,26 @@ def event_node(record: events.Event | NewEvent, *, accepted: Accepted | None = N
         endpoint_id=record.endpoint_id,
         own_max_attempts=record.max_attempts,
         known_progress=_NEW if accepted else None,
+    )
+
+
+def _outlived(record: deliveries.Delivery) -> Event:
+    """Show of an event that is retired or archived what its delivery knows: a day goes, and what it led to later stays."""
+    return Event(
+        id=strawberry.ID(str(record.event_id)),
+        event_type=None,
+        payload=None,
+        content_type="",
+        headers=None,
+        priority=_PRIORITIES[record.tier],
+        idempotency_key=None,
+        subject=None,
+        created_at=datetime.fromtimestamp(unix_time(record.event_id), UTC),
+        scheduled_at=None,
+        key=record.event_id,
+        endpoint_id=None,
+        own_max_attempts=None,
+        known_progress=None,
     )
 
 

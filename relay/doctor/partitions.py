@@ -10,7 +10,7 @@ from relay.delivery.retention import GRACE_DAYS
 from relay.doctor.postgres import Server
 from relay.doctor.verdict import Check, Scope, Verdict, bad, doubtful, good
 from relay.ids import floor_at
-from relay.partitions import DEAD_DAYS
+from relay.partitions import DEAD_DAYS, STAYS
 
 _AHEAD = 3
 #: The clock looks every ten minutes, and the day begins at midnight in UTC.
@@ -66,13 +66,15 @@ def _days_in_a_row(there: set[date], today: date) -> int:
 
 
 async def _days(conn: Conn) -> tuple[date, dict[str, set[date]]]:
-    """Today in Postgres's time, and the days of each table that is partitioned by day."""
+    """Today in Postgres's time, and by table the days of its partitions; those back from the archive are left out."""
     rows = await conn.execute(
         """SELECT (now() AT TIME ZONE 'UTC')::date, p.relname::text, right(c.relname::text, 8)
            FROM pg_partitioned_table t JOIN pg_class p ON p.oid = t.partrelid
            LEFT JOIN pg_inherits i ON i.inhparent = p.oid
            LEFT JOIN pg_class c ON c.oid = i.inhrelid AND c.relname ~ '_[0-9]{8}$'
-           WHERE t.partstrat = 'r' AND p.relnamespace = current_schema()::regnamespace"""
+               AND NOT starts_with(coalesce(obj_description(c.oid, 'pg_class'), ''), %s)
+           WHERE t.partstrat = 'r' AND p.relnamespace = current_schema()::regnamespace""",
+        (STAYS,),
     )
     days: dict[str, set[date]] = {}
     today = datetime.now(UTC).date()

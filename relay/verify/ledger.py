@@ -18,6 +18,7 @@ from relay.delivery.deliveries import ID_SLACK_S
 from relay.ids import floor_at, unix_time
 from relay.verify import deliveries, events, jobs, moving
 from relay.verify.findings import Chunk, Found
+from relay.verify.kept import whole_since
 
 STATEMENT_S = 0.5
 _FIRST_SIZE = 1_000
@@ -43,13 +44,16 @@ async def sweep(
 ) -> AsyncIterator[Found]:
     """Compare what was accepted and made since then, and all that is under way; yield what each statement found.
 
-    No connection is held between two of them. Nothing older than RETENTION_DAYS is compared, for parts of it may be gone.
+    No connection is held between two of them. Nothing older than RETENTION_DAYS is compared, for parts of it may be gone;
+    nor is anything up to the last day that was archived.
     `statement_s`: what a statement is to take.
     """
     now = datetime.now(UTC)
-    kept = now - timedelta(days=keep_days)
+    async with db.connection() as conn:
+        whole = await whole_since(conn, now=now)
+    kept = max(now - timedelta(days=keep_days), whole + timedelta(seconds=ID_SLACK_S))
     since = max(since, kept)
-    whole = Chunk(floor_at(since.timestamp()), floor_at(now.timestamp() + ID_SLACK_S))
+    compared = Chunk(floor_at(since.timestamp()), floor_at(now.timestamp() + ID_SLACK_S))
     for check in (moving.owned, moving.unclaimed, events.set_aside):
         async with db.connection() as conn:
             found = await check(conn)
@@ -57,7 +61,7 @@ async def sweep(
     async for found in _sleeping(db):
         yield found
     for walk in (_EVENTS, _DELIVERIES, _LETTERS):
-        async for found in _walk(db, walk, whole, statement_s=statement_s):
+        async for found in _walk(db, walk, compared, statement_s=statement_s):
             yield found
     async for found in _jobs(db, since=since, kept=kept, statement_s=statement_s):
         yield found

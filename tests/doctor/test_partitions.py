@@ -8,6 +8,7 @@ import psycopg
 
 from relay import partitions
 from relay.db import Conn
+from relay.partitions import Partition
 from relay.settings import Settings
 from tests.doctor.asking import ask, fails, passes, warns
 from tests.rows import make_world
@@ -19,7 +20,7 @@ def make_partitions(database_url: str, day: datetime) -> None:
     """Partitions of another day, as a clock made them then."""
     with psycopg.connect(database_url, autocommit=True) as sync:
         for table in ("events", "history", "fanouts", "attempts"):
-            partitions._make(sync, table, day.date())
+            partitions._make(sync, Partition(table, day.date()))
 
 
 async def test_days_that_are_missing_are_counted(settings: Settings, conn: Conn) -> None:
@@ -34,6 +35,11 @@ async def test_partitions_that_nobody_retires_fail(settings: Settings, database_
     passes(await ask(settings, "partitions"), "partitions-pinned")
     make_partitions(database_url, TODAY - timedelta(days=40))
     fails(await ask(settings, "partitions"), "partitions-pinned", saying="4 partitions are older")
+    with psycopg.connect(database_url, autocommit=True) as sync:  # as a day that is brought back from the archive
+        for partition in partitions.existing(sync):
+            if partition.day == (TODAY - timedelta(days=40)).date():
+                partitions.stay(sync, partition, until=TODAY + timedelta(days=7))
+    passes(await ask(settings, "partitions"), "partitions-pinned")
 
 
 async def test_what_waits_in_an_old_partition_is_named(settings: Settings, conn: Conn, database_url: str) -> None:

@@ -143,7 +143,7 @@ async def _sessions_hold_nothing(pooled: Pooled) -> None:
 
 def test_partitions_are_retired_through_the_pooler_and_a_reader_puts_it_off(pooled: Pooled) -> None:
     def old(conn: psycopg.Connection[tuple[object, ...]]) -> list[str]:
-        return [name for name in partitions._existing(conn) if name.endswith(f"{OLD:%Y%m%d}")]
+        return [one.name for one in partitions.existing(conn) if one.name.endswith(f"{OLD:%Y%m%d}")]
 
     with postgres.connect(pooled.url) as conn, psycopg.connect(pooled.url, prepare_threshold=None) as reader:
         with ThreadPoolExecutor(3) as several:  # whose statements meet in the same sessions
