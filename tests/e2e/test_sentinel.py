@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from pathlib import Path
 
-from relay.settings import Settings
+import pytest
+
+from relay.redis_modes import refuse_wrong_redis
+from relay.settings import Settings, SettingsError
 from tests.ledger import offenders
 from tests.redis_servers import IN_URL, Sentinels, sentinels
 from tests.running import until, worker
@@ -19,7 +23,13 @@ PROMPT_S = 2.0
 
 async def test_a_master_that_dies_or_goes_silent_costs_seconds_and_no_event(settings: Settings, tmp_path: Path) -> None:
     with sentinels() as redis, Sink() as sink:
+        mistaken = settings.model_copy(update={"redis_url": redis.sentinels[0].server.url})
+        with pytest.raises(
+            SettingsError, match=r"^REDIS_URL: must be redis\+sentinel://.*, for a sentinel answers there"
+        ):
+            await asyncio.to_thread(refuse_wrong_redis, mistaken)
         settings = settings.model_copy(update={"redis_url": redis.url})
+        assert await asyncio.to_thread(refuse_wrong_redis, settings) == []
         async with open_shop(settings) as shop:
             await shop.endpoint(sink.url())
             process = worker(settings, tmp_path / "worker.log")
@@ -28,6 +38,7 @@ async def test_a_master_that_dies_or_goes_silent_costs_seconds_and_no_event(sett
                 await until(lambda: set(sink.events()) == set(sent), what="the first arrivals")
                 sent += await after_a_kill(redis, shop, sink)
                 sent += await after_a_silence(redis, shop, sink)
+                await until(lambda: "no answer" in process.text(), what="a subscription that noticed the silence")
             finally:
                 process.kill()
                 print(process.text()[-10_000:])
