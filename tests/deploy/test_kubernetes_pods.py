@@ -59,8 +59,16 @@ def test_pods_run_what_the_procfile_says(name: str) -> None:
 def test_the_commands_are_ones_that_exist() -> None:
     config = shlex.split(PROCFILE["web"])[2]
     assert (ROOT / config).is_file()  # the image's working directory holds the same tree
-    for words in (overlay("production").container("relay-worker"), overlay("production").init_container("relay-api")):
-        assert callable(_parser().parse_args(words["command"][1:]).run)
+    production = overlay("production")
+    inits = [production.init_container(name) for name in ("relay-api", "relay-worker")]
+    for container in (production.container("relay-worker"), *inits):
+        assert callable(_parser().parse_args(container["command"][1:]).run)
+
+
+def test_pods_and_the_image_agree() -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    pod = overlay("production").pod("relay-api")["securityContext"]
+    assert f"USER {pod['runAsUser']}:{pod['runAsGroup']}\n" in dockerfile
 
 
 @each_overlay

@@ -89,6 +89,7 @@ async def test_the_containers_start_answer_their_probes_and_end_in_time(node: No
         assert not node.probe(api, "readinessProbe")  # the schema is not there yet
         assert "0001_foundation" in node.finish(production.init_container("relay-api"))
         assert node.finish(production.init_container("relay-api")) == "The schema is up to date.\n"
+        assert "schema is at" in node.finish(production.init_container("relay-worker"))
         running.append(node.start(worker))
         await until(lambda: node.probe(worker, "startupProbe"), what="the start")
         for container in (api, worker):
