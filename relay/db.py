@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -18,7 +19,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from relay import partitions
+from relay import metrics, partitions
 from relay.errors import Unavailable
 from relay.settings import Settings
 
@@ -76,7 +77,9 @@ class Database:
     async def connection(self) -> AsyncIterator[Conn]:
         """Lend a connection on which each statement is its own transaction."""
         try:
+            began = time.perf_counter()
             async with self._pool.connection() as conn:
+                metrics.DATABASE_SECONDS.labels("connect").observe(time.perf_counter() - began)
                 yield conn
         except LOST as cause:
             if not isinstance(cause, (PoolTimeout, *REPEATABLE, *SPLITTABLE)):

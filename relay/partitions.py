@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import psycopg
-from psycopg import Connection, sql
+from psycopg import AsyncConnection, Connection, sql
 from psycopg.rows import TupleRow
 
 from relay.ids import floor_at
@@ -25,6 +25,9 @@ _DAYS_AHEAD = 7
 DEAD_DAYS = 7
 _BY_ID = ("events", "history", "fanouts")
 _BY_TIME = ("attempts",)
+_NAMES = f"^({'|'.join(_BY_ID + _BY_TIME)})_[0-9]{{8}}$"
+_EXISTING = """SELECT c.relname::text, i.inhdetachpending FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+               WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s"""
 _PATIENCE_S = 2.0
 #: How to take a partition away: attached, or pending because an earlier try was given up (FINALIZE needs no second wait).
 _DETACH = {False: sql.SQL("CONCURRENTLY"), True: sql.SQL("FINALIZE")}
@@ -59,7 +62,7 @@ def retire(conn: Connection[TupleRow], *, keep_days: int, now: datetime | None =
     in_use: set[str] = set()
     for name, pending in sorted(_existing(conn).items()):
         table, _, stamp = name.rpartition("_")
-        day = datetime.strptime(stamp, "%Y%m%d").replace(tzinfo=UTC).date()
+        day = _day(stamp)
         if day >= limit or table in in_use:
             continue
         if _drop(conn, table, name, pending=pending):
@@ -67,6 +70,22 @@ def retire(conn: Connection[TupleRow], *, keep_days: int, now: datetime | None =
         else:
             in_use.add(table)
     return dropped
+
+
+async def horizon(conn: AsyncConnection[TupleRow], *, keep_days: int) -> tuple[int, int]:
+    """Return for how many days from today on every partition is there, and how many are older than `keep_days`."""
+    rows = await conn.execute(_EXISTING, (_NAMES,))
+    days: dict[str, set[date]] = {table: set() for table in _BY_ID + _BY_TIME}
+    async for name, pending in rows:
+        table, _, stamp = name.rpartition("_")
+        if pending is not None:
+            days[table].add(_day(stamp))
+    today = datetime.now(UTC).date()
+    ahead = 0
+    while all(today + timedelta(days=ahead) in made for made in days.values()):
+        ahead += 1
+    pinned = sum(day < today - timedelta(days=keep_days) for made in days.values() for day in made)
+    return ahead - 1, pinned
 
 
 def _oldest_needed(conn: Connection[TupleRow], horizon: date) -> date | None:
@@ -85,16 +104,16 @@ def _oldest_needed(conn: Connection[TupleRow], horizon: date) -> date | None:
 
 def _existing(conn: Connection[TupleRow]) -> dict[str, bool | None]:
     """Partitions by name: attached (False), half detached (True), or detached and left over (None)."""
-    rows = conn.execute(
-        """SELECT c.relname::text, i.inhdetachpending FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-           WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s""",
-        (f"^({'|'.join(_BY_ID + _BY_TIME)})_[0-9]{{8}}$",),
-    )
+    rows = conn.execute(_EXISTING, (_NAMES,))
     return {row[0]: row[1] for row in rows}
 
 
 def _name(table: str, day: date) -> str:
     return f"{table}_{day:%Y%m%d}"
+
+
+def _day(stamp: str) -> date:
+    return datetime.strptime(stamp, "%Y%m%d").replace(tzinfo=UTC).date()
 
 
 def _bounds(table: str, day: date) -> tuple[str, str]:

@@ -72,6 +72,6 @@ def test_migrate_applies_what_is_missing_once(
 
 def test_the_worker_is_asked_to_end_inside_the_grace_period(settings: Settings) -> None:
     command = dramatiq_command(settings)
-    assert command[1:4] == ["-m", "dramatiq", "actors.main"]
+    assert command[1:4] == ["-m", "actors.dramatiq_master", "actors.main"]
     timeout_ms = int(command[command.index("--worker-shutdown-timeout") + 1])
     assert timeout_ms < settings.shutdown_grace_s * 1000
