@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -52,6 +52,7 @@ def _url_of(*schemes: str) -> BeforeValidator:
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
+ReceiverUrl = Annotated[str, _url_of("http", "https")]
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 
 
@@ -84,13 +85,27 @@ class Settings(BaseModel):
     enable_playground: Flag = Field(False, description="true: serve /playground.")
     log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="The least level that is logged.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else json.")
-    metrics_provider: Literal["prometheus", ""] = Field("prometheus", description="prometheus, or empty for none.")
+    metrics_provider: Literal["prometheus", "otel", ""] = Field(
+        "prometheus", description="prometheus: pages to scrape; otel: pushed to METRICS_ENDPOINT; or empty for none."
+    )
+    metrics_endpoint: ReceiverUrl | Literal[""] = Field(
+        "",
+        validate_default=True,
+        description="With otel: URL of the OTLP/HTTP receiver; its path is /v1/metrics if it has none.",
+    )
     allowed_private_networks: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
         (), description="Private networks that endpoints may be in, separated by commas. Cloud metadata never."
     )
     retention_days: int = Field(30, ge=1, le=3650, description="Days that events and history are kept.")
     max_payload_bytes: int = Field(1 << 20, ge=1, description="Largest payload of an event, in bytes.")
     max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest body of a request, in bytes.")
+
+    @field_validator("metrics_endpoint")
+    @classmethod
+    def _with_otel(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("metrics_provider") == "otel" and not value:
+            raise ValueError("must be set where METRICS_PROVIDER is otel")
+        return value
 
     @property
     def state_url(self) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from relay import metrics
 from relay.db import LOST, Database, newest_migration, schema_version
@@ -13,6 +14,9 @@ from relay.errors import RelayError
 from relay.queue import UNREACHABLE, Queue
 from relay.settings import Settings
 from relay.tasks import cancel, every
+
+if TYPE_CHECKING:  # its packages are only needed where it is asked for
+    from relay.metrics.push import Push
 
 HEALTH_S = 2.0
 _LOOK_S = 5.0
@@ -33,7 +37,7 @@ async def health(db: Database, queue: Queue) -> dict[str, str]:
 
 
 class Vitals:
-    """Says for the metrics how this process is."""
+    """Says for the metrics how this process is, and pushes those of its service where that is asked for."""
 
     def __init__(
         self, settings: Settings, db: Database, queue: Queue, *, taken: Callable[[], int] | None = None
@@ -43,6 +47,7 @@ class Vitals:
         self._db = db
         self._queue = queue
         self._taken = taken
+        self._push: Push | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -53,11 +58,19 @@ class Vitals:
         if self._taken is not None:
             metrics.SLOTS.set(self._settings.worker_concurrency)
             work.append(every(_SAMPLE_S, partial(_sample, self._taken)))
+        if self._settings.metrics_provider == "otel":
+            from relay.metrics.push import Push
+
+            service = "relay-web" if self._taken is None else "relay-worker"
+            self._push = Push(self._settings.metrics_endpoint, service=service)
+            work.append(self._push.run())
         self._tasks = [asyncio.create_task(one) for one in work]
 
     async def stop(self) -> None:
-        """End."""
+        """Push a last time, for 2 s at most, and end."""
         await cancel(self._tasks)
+        if self._push is not None:
+            await self._push.end()
 
     async def _look(self) -> None:
         state = await health(self._db, self._queue)
