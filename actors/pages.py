@@ -48,5 +48,5 @@ class Pages:
             status = "200 OK" if ready else "503 Service Unavailable"
             return status, "application/json", json.dumps(state).encode()
         if path == "/metrics" and self._relay.settings.metrics_provider == "prometheus":
-            return "200 OK", metrics.CONTENT_TYPE, metrics.render()
+            return "200 OK", metrics.CONTENT_TYPE, await asyncio.to_thread(metrics.render)
         return "404 Not Found", "text/plain", b"There are /health/live, /health/ready and /metrics.\n"

@@ -67,10 +67,10 @@ class Running:
         return self.log.read_text(errors="replace")
 
 
-def worker(settings: Settings, log: Path, *, processes: int = 1) -> Running:
+def worker(settings: Settings, log: Path, *, processes: int = 1, **changes: str) -> Running:
     """A worker as `relay worker` starts it."""
     argv = [sys.executable, "-c", "from relay.cli.main import main; main()", "worker"]
-    return Running(argv, environment(settings, WORKER_PROCESSES=str(processes)), log)
+    return Running(argv, environment(settings, WORKER_PROCESSES=str(processes), **changes), log)
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 30.0, *, what: str = "the condition") -> None:

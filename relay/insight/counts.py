@@ -207,7 +207,9 @@ async def waiting(conn: Conn) -> Waiting:
                       min(oldest) FILTER (WHERE tier = 0) AS high, min(oldest) FILTER (WHERE tier = 1) AS normal,
                       min(oldest) FILTER (WHERE tier = 2) AS low
                FROM queue_counts),
-           o AS (SELECT min(since) AS oldest FROM outbox WHERE failed_reason IS NULL),
+           o AS (
+               SELECT min(first.since) AS oldest FROM generate_series(0, 15) AS s CROSS JOIN LATERAL (
+                   SELECT since FROM outbox WHERE shard = s AND failed_reason IS NULL ORDER BY n LIMIT 1) first),
            i AS (SELECT coalesce(sum(scheduled), 0)::int8 AS scheduled FROM intake_counts),
            d AS (SELECT coalesce(sum(dead), 0)::int8 AS dead FROM dead_counts)
            SELECT held, delayed + scheduled, in_flight, dead,

@@ -45,16 +45,15 @@ async def close(conn: Conn) -> None:
 async def read(conn: Conn) -> Totals:
     """Return the totals as last counted, and how many deliveries a second ended in this minute and the two before."""
     rows = await conn.execute(
-        """WITH s AS (
+        """WITH r AS (SELECT date_trunc('minute', now() - interval '2 min') AS since),
+           s AS (  -- no minute of the last five is in totals, so the rate is read on the way
                SELECT coalesce(sum(delivered), 0) AS delivered, coalesce(sum(dead), 0) AS dead,
                       coalesce(sum(cancelled), 0) AS cancelled, coalesce(sum(attempts), 0) AS attempts,
-                      coalesce(sum(ok), 0) AS ok
-               FROM stats WHERE grain = 'minute' AND at >= (SELECT until FROM totals)),
-           r AS (
-               SELECT coalesce(sum(delivered + dead + cancelled), 0)
-                      / extract(epoch FROM now() - date_trunc('minute', now() - interval '2 min')) AS per_s
-               FROM stats WHERE grain = 'minute' AND at >= date_trunc('minute', now() - interval '2 min'))
+                      coalesce(sum(ok), 0) AS ok,
+                      coalesce(sum(delivered + dead + cancelled) FILTER (WHERE at >= (SELECT since FROM r)), 0)
+                      / extract(epoch FROM now() - (SELECT since FROM r)) AS per_s
+               FROM stats WHERE grain = 'minute' AND at >= (SELECT until FROM totals))
            SELECT (t.delivered + s.delivered)::int8, (t.dead + s.dead)::int8, (t.cancelled + s.cancelled)::int8,
-                  (t.attempts + s.attempts)::int8, (t.ok + s.ok)::int8, r.per_s::float8 FROM totals t, s, r"""
+                  (t.attempts + s.attempts)::int8, (t.ok + s.ok)::int8, s.per_s::float8 FROM totals t, s"""
     )
     return Totals(*(await rows.fetchall())[0])

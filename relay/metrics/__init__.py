@@ -22,6 +22,8 @@ files.prepare()
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 EVENTS = Counter("relay_events_accepted", "Events accepted, repeats of a known key left out.")
+REPEATED = Counter("relay_events_repeated", "Events that were accepted before, under the same idempotency key.")
+REFUSED = Counter("relay_events_refused", "Events that were not accepted, by the code of the answer.", ["reason"])
 BATCHES = Counter("relay_accept_batches", "Group commits that accepted events.")
 FANNED_OUT = Counter("relay_events_fanned_out", "Events fanned out.")
 ATTEMPTS = Counter("relay_attempts", "Requests sent to endpoints, by what came of them.", ["reason"])
@@ -63,5 +65,7 @@ POSTGRES_UP = Gauge(
     "relay_postgres_up", "Whether Postgres answers every process here: 1 or 0.", multiprocess_mode="livemin"
 )
 REDIS_UP = Gauge("relay_redis_up", "Whether Redis answers every process here: 1 or 0.", multiprocess_mode="livemin")
+POSTGRES_UP.set(1)  # until it is known better, which takes a moment: a start must not look like an outage
+REDIS_UP.set(1)
 BUILD = Gauge("relay_build_info", "Always 1; what runs.", ["version", "python"], multiprocess_mode="livemax")
 BUILD.labels(__version__, platform.python_version()).set(1)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from relay.db import Conn
@@ -38,8 +39,8 @@ class Site:
             for port in self.ports
         ]
         gunicorn = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "api.app:app"]
-        self.web = Running(gunicorn, environment(own[0]), folder / "web.log")
-        self.workers = [worker(one, folder / f"worker-{n}.log") for n, one in enumerate(own[1:])]
+        self.web = Running(gunicorn, environment(own[0], TMPDIR=str(folder)), folder / "web.log")
+        self.workers = [worker(one, folder / f"worker-{n}.log", TMPDIR=str(folder)) for n, one in enumerate(own[1:])]
 
     def page(self, n: int) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[n]}/metrics", timeout=3) as answer:
@@ -50,6 +51,12 @@ class Site:
             return all("relay_build_info" in self.page(n) for n in range(3))
         except OSError:
             return False
+
+    async def kill_a_web_process(self) -> None:
+        """Have gunicorn make another one."""
+        (old,) = psutil.Process(self.web.process.pid).children()
+        old.kill()
+        await until(lambda: self.there() and not old.is_running(), what="another web process")
 
     def send(self, count: int) -> None:
         events = [{"eventType": "order.paid", "payload": {"n": n}} for n in range(count)]
@@ -116,7 +123,9 @@ async def test_totals_are_the_receivers_count_though_a_worker_is_killed(
         prometheus = stack.enter_context(
             own_prometheus(tmp_path, {"web": site.ports[:1], "worker": site.ports[1:]}, every="500ms")
         )
-        await asyncio.to_thread(lambda: [site.send(BATCH) for _ in range(BATCHES)])
+        await asyncio.to_thread(lambda: [site.send(BATCH) for _ in range(BATCHES // 2)])
+        await site.kill_a_web_process()
+        await asyncio.to_thread(lambda: [site.send(BATCH) for _ in range(BATCHES // 2)])
         await until(lambda: len(sink.arrivals) > SENT // 3, what="traffic")
         leader = next(n for n in (1, 2) if "relay_clock_leader 1.0" in site.page(n))
         site.workers[leader - 1].kill()
@@ -130,11 +139,23 @@ async def test_totals_are_the_receivers_count_though_a_worker_is_killed(
         await until(lambda: len(prometheus.query("relay_worst_endpoint_failures > 0")) == 10, what="the worst")
         assert prometheus.value("sum(relay_events_accepted_total)") == SENT
         assert prometheus.value("max(relay_unaccounted_events)") == 0
+        assert prometheus.value("min(relay_postgres_up * on (instance) relay_redis_up)") == 1
+        assert prometheus.value("sum(relay_worker_slots)") == 2 * 1000
         assert prometheus.value("max(relay_clock_leader)") == 1
         grown = prometheus.value("sum(increase(relay_recorded_deliveries_total[1m]))") or 0
         assert grown < 1.5 * SENT  # extrapolated, so never exact; a jump with a new leader would be the whole total
         assert 100 < (prometheus.value('count({__name__=~"relay_.+"})') or 0) < MOST_SERIES
         assert [check(site.page(n)) for n in range(3)] == ["", "", ""]
+    assert len(folders(tmp_path)) == 3  # not that of the killed worker
+    for running in (site.web, *site.workers):
+        running.process.terminate()
+    for running in (site.web, *site.workers):
+        running.process.wait(30)
+    assert folders(tmp_path) == []
+
+
+def folders(place: Path) -> list[Path]:
+    return list(place.glob("relay-metrics-*"))
 
 
 def check(page: str) -> str:
