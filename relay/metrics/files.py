@@ -44,12 +44,15 @@ def reading(folder: Path) -> Iterator[list[str]]:
     """Lend the names of the files that count, those of processes that are gone put together."""
     with (folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _finish(folder)
         for file in sorted(folder.glob("*_*.db")):
             kind, pid = file.stem.partition("_")[0], file.stem.rpartition("_")[2]
             if pid != _GONE and not exists(pid):
-                if kind != "gauge":
+                if kind == "gauge":
+                    file.unlink()
+                else:
                     _add(file, to=folder / f"{kind}_{_GONE}.db")
-                file.unlink()
+                    _finish(folder)
         for file in folder.glob("cluster_*.json"):
             if not exists(file.stem.rpartition("_")[2]):
                 file.unlink(missing_ok=True)
@@ -57,7 +60,7 @@ def reading(folder: Path) -> Iterator[list[str]]:
 
 
 def _add(file: Path, *, to: Path) -> None:
-    """Add a file's numbers to those of another, which is replaced at once or not at all."""
+    """Put down the sum of a file's numbers and of those of another, and decide, by one rename, that it shall count."""
     new = to.with_suffix(".new")
     with suppress(FileNotFoundError):
         new.unlink()
@@ -69,4 +72,13 @@ def _add(file: Path, *, to: Path) -> None:
                     sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
     finally:
         sums.close()
-    new.replace(to)
+    file.rename(file.with_suffix(".added"))
+
+
+def _finish(folder: Path) -> None:
+    """Let a sum that was decided on count instead of its parts; whoever did that may have been killed since."""
+    for added in folder.glob("*.added"):
+        kind = added.stem.partition("_")[0]
+        with suppress(FileNotFoundError):  # it counts already
+            (folder / f"{kind}_{_GONE}.new").replace(folder / f"{kind}_{_GONE}.db")
+        added.unlink()

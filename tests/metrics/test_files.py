@@ -56,6 +56,21 @@ def test_what_killed_processes_counted_stays_in_one_file_and_their_gauges_go(tmp
     assert len(left) == 2  # those that are gone, and the last one that read
 
 
+def test_a_reader_that_is_killed_while_it_puts_files_together_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    begin = f"from pathlib import Path; from relay.metrics import files; folder = Path({str(tmp_path)!r});"
+    dead = "dead = next(file for file in folder.glob('counter_*.db') if file.stem != 'counter_0');"
+    add = f"{begin} {dead} files._add(dead, to=folder / 'counter_0.db')"
+    unlink = "import relay.metrics.files as f; f.Path.unlink = lambda *_, **__: exit(0);"
+    rename = "import relay.metrics.files as f; f.Path.rename = lambda *_: exit(0);"
+    for killed_at in (add, f"{rename} {add}", f"{add}; {unlink} files._finish(folder)"):
+        run(COUNTS, tmp_path)
+        environment = {"PYTHONPATH": str(CHECKOUT)}
+        subprocess.run([sys.executable, "-c", killed_at], env=environment, check=True)
+        run(READS, tmp_path)
+    assert "relay_events_fanned_out_total 6.0" in run(READS, tmp_path)
+    assert [file.name for file in tmp_path.glob("*") if file.suffix in (".new", ".added")] == []
+
+
 def test_files_are_read_while_nobody_puts_them_together(tmp_path: Path) -> None:
     with files.reading(tmp_path):
         waits = subprocess.Popen(
