@@ -8,7 +8,8 @@ import socket
 from contextlib import suppress
 
 from relay import metrics
-from relay.runtime import Worker, health
+from relay.runtime import Worker
+from relay.vitals import health
 
 _HEAD_S = 5.0
 
@@ -46,6 +47,6 @@ class Pages:
             ready = state["postgres"] == "up" and state["schema"] == "current"
             status = "200 OK" if ready else "503 Service Unavailable"
             return status, "application/json", json.dumps(state).encode()
-        if path == "/metrics" and self._relay.settings.metrics_provider:
-            return "200 OK", metrics.CONTENT_TYPE, metrics.render()
+        if path == "/metrics" and self._relay.settings.metrics_provider == "prometheus":
+            return "200 OK", metrics.CONTENT_TYPE, await asyncio.to_thread(metrics.render)
         return "404 Not Found", "text/plain", b"There are /health/live, /health/ready and /metrics.\n"

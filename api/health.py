@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 from falcon.asgi import Request, Response
 
@@ -42,4 +44,4 @@ class MetricsResource:
         caller = await self._callers.caller(req)
         caller.require([Scope.OPERATOR])
         resp.content_type = metrics.CONTENT_TYPE
-        resp.data = metrics.render()
+        resp.data = await asyncio.to_thread(metrics.render)  # may wait for a sibling that reads

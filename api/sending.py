@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from relay import metrics
 from relay.catalog import adhoc
 from relay.errors import Invalid, RelayError
 from relay.intake.accept import Accepted, NewEvent
@@ -53,6 +54,17 @@ class Sending:
 
     async def send_all(self, tenant_id: UUID, requests: Sequence[Request]) -> list[Sent | RelayError]:
         """Accept each event on its own, in the order given, with one commit. Raises Invalid for too many."""
+        try:
+            results = await self._send_all(tenant_id, requests)
+        except RelayError as error:
+            metrics.REFUSED.labels(error.code.lower()).inc(len(requests))
+            raise
+        for reason, n in Counter(one.code.lower() for one in results if isinstance(one, RelayError)).items():
+            metrics.REFUSED.labels(reason).inc(n)
+        metrics.REPEATED.inc(sum(isinstance(one, Sent) and one.accepted.duplicate for one in results))
+        return results
+
+    async def _send_all(self, tenant_id: UUID, requests: Sequence[Request]) -> list[Sent | RelayError]:
         if len(requests) > MAX_BATCH:
             raise Invalid(f"At most {MAX_BATCH} events may be sent at once; here are {len(requests)}.")
         checked = [await self._checked(tenant_id, request) for request in requests]

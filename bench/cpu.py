@@ -15,7 +15,7 @@ import psutil
 SUPERVISOR = "relay up"
 #: What a figure for the whole system must hold.
 SERVING = frozenset({"web", "worker", "postgres", "valkey"})
-_NAMES = {"postgres": "postgres", "valkey-server": "valkey", "gunicorn": "web", "dramatiq": "worker"}
+_NAMES = {"postgres": "postgres", "valkey-server": "valkey", "gunicorn": "web", "actors.dramatiq_master": "worker"}
 
 
 def used(pid: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 
 from relay import log
@@ -17,7 +18,14 @@ except SettingsError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(1) from None
 
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()  # read when a web process first imports prometheus_client
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+os.environ.pop("prometheus_multiproc_dir", None)  # its old name
+if _settings.metrics_provider:
+    os.environ[_FOLDER] = metrics_folder(
+        os.environ.get(_FOLDER, "")
+    )  # read when a web process imports prometheus_client
+else:
+    os.environ.pop(_FOLDER, None)
 
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
@@ -36,3 +44,8 @@ def post_fork(server: object, worker: object) -> None:  # noqa: ARG001 - gunicor
     """Log as the settings say, and have the kernel end this worker when its master dies, however it dies."""
     log.configure(_settings)
     end_with_parent()
+
+
+def on_exit(server: object) -> None:  # noqa: ARG001
+    """Leave no metrics behind."""
+    shutil.rmtree(os.environ.get(_FOLDER, ""), ignore_errors=True)

@@ -19,7 +19,7 @@ from relay.db import LOST, REPEATABLE, Conn, Database
 from relay.delivery import beats, lanes, live
 from relay.delivery.live import TIERS, hints_for
 from relay.ids import fence
-from relay.insight import counts, stats
+from relay.insight import counts, stats, totals
 from relay.insight.leader import LeaderGauges
 from relay.intake import accept, outbox
 from relay.queue import UNREACHABLE, Hint, Queue
@@ -48,6 +48,7 @@ class Clock:
         retention_days: int,
         maintain: Callable[[], None],
         chores: Iterable[Chore] = (),
+        gauges: LeaderGauges | None = None,
     ) -> None:
         """`maintain` makes and retires partitions; it blocks and is called in a thread. `chores` come after its own."""
         self._db = db
@@ -66,13 +67,14 @@ class Clock:
             Chore(self._give_back, every_s=1.0),
             Chore(self._resend, every_s=1.0),
             Chore(self._count, every_s=2.0),
+            Chore(self._survey, every_s=10.0),
             Chore(self._rearm, every_s=60.0),
             Chore(self._sweep, every_s=60.0),
             Chore(self._close_days, every_s=600.0),
             Chore(self._partition, every_s=600.0),
             *chores,
         ]
-        self._gauges = LeaderGauges()
+        self._gauges = gauges or LeaderGauges()
         self.leads = False
 
     def wake(self) -> None:
@@ -120,7 +122,7 @@ class Clock:
         if self.leads:
             self._gauges.keep(until=asked_at + LEASE_S)
         else:
-            self._gauges.drop()
+            self._gauges.lose()
 
     async def _lease(self) -> bool:
         async with self._db.connection() as conn:
@@ -236,6 +238,10 @@ class Clock:
                 await counts.confirm(conn)
             await self._gauges.measure(conn)
 
+    async def _survey(self) -> None:
+        async with self._db.connection() as conn:
+            await self._gauges.survey(conn, keep_days=self._retention_days)
+
     async def _rearm(self) -> None:
         async with self._db.connection() as conn:
             count = await lanes.rearm_sleepers(conn)
@@ -249,6 +255,7 @@ class Clock:
 
     async def _close_days(self) -> None:
         async with self._db.connection() as conn:
+            await totals.close(conn)  # before minutes are forgotten
             await stats.close_days(conn)
             await stats.forget_days(conn, keep_days=self._retention_days)
 

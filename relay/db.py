@@ -7,6 +7,7 @@ No session state is ever set (PgBouncer in transaction mode is safe): what a sta
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -14,6 +15,7 @@ from typing import TypeVar
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from relay import metrics
 from relay.postgres import Conn, conninfo, one_line, prepare_writer, remembering
 from relay.settings import Settings
 
@@ -77,7 +79,9 @@ class Database:
     async def connection(self) -> AsyncIterator[Conn]:
         """Lend a connection on which each statement is its own transaction."""
         try:
+            began = time.perf_counter()
             async with self._pool.connection() as conn, _lost_if_broken(conn):
+                metrics.DATABASE_SECONDS.labels("connect").observe(time.perf_counter() - began)
                 yield conn
         except PoolTimeout as cause:
             if self._refusal is None:

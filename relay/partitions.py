@@ -17,7 +17,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 import psycopg
-from psycopg import Connection, sql
+from psycopg import AsyncConnection, Connection, sql
 from psycopg.rows import TupleRow
 
 from relay.ids import floor_at
@@ -30,6 +30,11 @@ DEAD_DAYS = 7
 _BY_ID = ("events", "history", "fanouts")
 _BY_TIME = ("attempts",)
 TABLES = _BY_ID + _BY_TIME
+_EXISTING = """SELECT c.relname::text, i.inhdetachpending, obj_description(c.oid, 'pg_class')
+               FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+               WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s
+               ORDER BY 1"""
+_NAMES = f"^({'|'.join(TABLES)})_[0-9]{{8}}$"
 _PATIENCE_S = 2.0
 #: How to take a partition away: attached, or pending because an earlier try was given up (FINALIZE needs no second wait).
 _DETACH = {False: sql.SQL("CONCURRENTLY"), True: sql.SQL("FINALIZE")}
@@ -120,6 +125,22 @@ def take_away(conn: Connection[TupleRow], partitions: Iterable[Partition], *, pu
     return gone
 
 
+async def horizon(conn: AsyncConnection[TupleRow], *, keep_days: int) -> tuple[int, int]:
+    """Return for how many days from today on every partition is there, and how many are older than `keep_days`.
+
+    Those that were brought back from the archive are not counted.
+    """
+    rows = await conn.execute(_EXISTING, (_NAMES,))
+    found = [Partition(*parsed(row[0]), row[1], _end_of_stay(row[2])) async for row in rows]
+    attached = [one for one in found if one.pending is not None and one.stays_until is None]
+    today = datetime.now(UTC).date()
+    there = {(one.table, one.day) for one in attached}
+    ahead = 0
+    while all((table, today + timedelta(days=ahead)) in there for table in TABLES):
+        ahead += 1
+    return ahead - 1, sum(one.day < today - timedelta(days=keep_days) for one in attached)
+
+
 def oldest_needed(conn: Connection[TupleRow], horizon: date) -> date | None:
     """The day of the oldest event that something needs which waits, or died lately and before the horizon."""
     row = conn.execute(
@@ -137,13 +158,7 @@ def oldest_needed(conn: Connection[TupleRow], horizon: date) -> date | None:
 
 def existing(conn: Connection[TupleRow]) -> list[Partition]:
     """The partitions that there are, by name, those that were detached and left over too."""
-    rows = conn.execute(
-        """SELECT c.relname::text, i.inhdetachpending, obj_description(c.oid, 'pg_class')
-           FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-           WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s
-           ORDER BY 1""",
-        (f"^({'|'.join(TABLES)})_[0-9]{{8}}$",),
-    )
+    rows = conn.execute(_EXISTING, (_NAMES,))
     return [Partition(*parsed(name), pending, _end_of_stay(comment)) for name, pending, comment in rows]
 
 

@@ -7,6 +7,7 @@ parent leaves nothing behind. Children must be started from the main thread: the
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -21,7 +22,8 @@ _PR_SET_PDEATHSIG = 1
 #: In the environment of a worker: the descriptor of the open METRICS_PORT that its processes inherit.
 PAGES_LISTENER = "RELAY_PAGES_LISTENER"
 _METRICS_PREFIX = "relay-metrics-"
-_made_here: set[Path] = set()
+#: The file whose lock says that processes use a metrics folder.
+IN_USE = "in-use"
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -54,20 +56,41 @@ def spawn_options(command: Command) -> dict[str, Any]:
     return options
 
 
-def metrics_folder() -> str:
+def metrics_folder(present: str = "") -> str:
     """A new folder in which the processes of this service share their metrics (PROMETHEUS_MULTIPROC_DIR).
 
-    It is named for this process; those of processes that are gone are removed. Ours may have the number of one that is
-    gone: in a container it is always 1.
+    `present` stays the folder of a master that reads its configuration again. Those of services that are gone are removed.
     """
+    mine = f"{_METRICS_PREFIX}{os.getpid()}-"
+    if Path(present).name.startswith(mine) and Path(present).is_dir():
+        return present
     place = Path(tempfile.gettempdir())
     for old in place.glob(f"{_METRICS_PREFIX}*"):
-        pid = old.name.removeprefix(_METRICS_PREFIX).partition("-")[0]
-        if not exists(pid) or (pid == str(os.getpid()) and old not in _made_here):
+        if _abandoned(old):
             shutil.rmtree(old, ignore_errors=True)
-    made = tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-", dir=place)
-    _made_here.add(Path(made))
-    return made
+    folder = tempfile.mkdtemp(prefix=mine, dir=place)
+    in_use = os.open(Path(folder, IN_USE), os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(in_use, fcntl.LOCK_SH)
+    os.set_inheritable(in_use, True)  # the lock ends with the last process that inherited it
+    return folder
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether no process uses this folder. A number says little: the first process of every container is 1."""
+    try:
+        in_use = os.open(folder / IN_USE, os.O_RDWR)
+    except FileNotFoundError:  # just made, perhaps
+        return not exists(folder.name.removeprefix(_METRICS_PREFIX).partition("-")[0])
+    except OSError:  # another user's
+        return False
+    try:
+        fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(in_use)
 
 
 def end_with_parent(stop_signal: signal.Signals = signal.SIGTERM) -> None:

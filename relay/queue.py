@@ -16,6 +16,7 @@ import redis
 from dramatiq import Message
 from dramatiq.common import current_millis
 
+from relay import metrics
 from relay.redis_clients import Limits, asyncio_client
 
 QUEUES = {
@@ -85,17 +86,20 @@ class Queue:
             queue, id, data = _message(hint)
             by_queue[queue] += (id, data)
         for queue, pairs in by_queue.items():
-            await self._enqueue(keys=_keys(queue), args=[WAKE_CHANNEL, queue, *pairs])
+            with metrics.REDIS_SECONDS.labels("enqueue").time():
+                await self._enqueue(keys=_keys(queue), args=[WAKE_CHANNEL, queue, *pairs])
 
     async def ring(self, shards: Sequence[int]) -> None:
         """Ask for a fan-out of these outbox shards, unless one is on its way for all of them. Raises UNREACHABLE."""
         queue, id, data = _message(Hint("fan_out", {"shards": sorted(shards)}))
         keys = [*_keys(queue), *(f"{_BELL}{shard}" for shard in shards)]
-        await self._ring(keys=keys, args=[WAKE_CHANNEL, queue, id, data, _BELL_MS])
+        with metrics.REDIS_SECONDS.labels("ring").time():
+            await self._ring(keys=keys, args=[WAKE_CHANNEL, queue, id, data, _BELL_MS])
 
     async def silence(self, shards: Sequence[int]) -> None:
         """Let the bells of these shards ring again; a fan-out does this before it looks."""
-        await self._redis.delete(*(f"{_BELL}{shard}" for shard in shards))
+        with metrics.REDIS_SECONDS.labels("silence").time():
+            await self._redis.delete(*(f"{_BELL}{shard}" for shard in shards))
 
     async def mute(self, shards: Sequence[int]) -> None:
         """Let the bells of these shards be silent for 5 s: a fan-out failed, and would fail again at once."""
@@ -106,7 +110,8 @@ class Queue:
 
     async def wake_clock(self) -> None:
         """Tell the clocks that a lane is due."""
-        await self._redis.publish(WAKE_CHANNEL, CLOCK)
+        with metrics.REDIS_SECONDS.labels("wake").time():
+            await self._redis.publish(WAKE_CHANNEL, CLOCK)
 
     async def length(self, actor: str) -> int:
         """Messages that wait in the actor's queue."""
@@ -125,7 +130,8 @@ class Queue:
 
     async def ping(self) -> None:
         """Raise UNREACHABLE unless Redis answers."""
-        await self._redis.ping()
+        with metrics.REDIS_SECONDS.labels("ping").time():
+            await self._redis.ping()
 
     async def close(self) -> None:
         """Close the connections."""

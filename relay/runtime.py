@@ -28,11 +28,10 @@ from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender
 from relay.delivery.taker import Taker
 from relay.delivery.transport import Transport
-from relay.errors import RelayError
 from relay.ids import PostgresTime, Uuid7
+from relay.insight.leader import LeaderGauges
 from relay.intake.collector import Collector
 from relay.intake.doorbell import Doorbell
-from relay.migrate import newest_migration, schema_version
 from relay.notifier import Notifier
 from relay.presence import BEAT_S as PRESENCE_S
 from relay.presence import Presence
@@ -43,26 +42,13 @@ from relay.replica import Replica
 from relay.settings import Settings
 from relay.tasks import cancel, every
 from relay.upkeep import Upkeep
+from relay.vitals import HEALTH_S, Vitals, health
 
-_HEALTH_S = 2.0
 _CLOCK_CHECK_S = 30.0
 _REDIS_TIMEOUT_S = 2.0
 _HINT_S = 0.1
 #: What the sender may use of SHUTDOWN_GRACE_S; the rest is for recording, giving back, and Dramatiq's own end.
 _SHARE_OF_GRACE = 0.6
-
-
-async def health(db: Database, queue: Queue) -> dict[str, str]:
-    """Whether Postgres and Redis answer within 2 s and the schema is as new as this code. Never raises."""
-    postgres, schema, redis = "down", "unknown", "down"
-    with suppress(*LOST, TimeoutError, RelayError):
-        async with asyncio.timeout(_HEALTH_S), db.connection() as conn:
-            schema = "current" if await schema_version(conn) >= newest_migration() else "old"
-            postgres = "up"
-    with suppress(*UNREACHABLE):
-        await asyncio.wait_for(queue.ping(), _HEALTH_S)
-        redis = "up"
-    return {"postgres": postgres, "schema": schema, "redis": redis}
 
 
 class Web:
@@ -82,6 +68,7 @@ class Web:
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
         self.presence = Presence(self.db)
+        self._vitals = Vitals(settings, self.db, self.queue)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -89,6 +76,7 @@ class Web:
         await self.db.open()
         await self.replica.open()
         self._tasks = [asyncio.create_task(_follow_time(self.db, self.time))]
+        self._vitals.start()
         await _until_known(self.time)
         self._tasks.append(asyncio.create_task(every(PRESENCE_S, self.presence.beat)))
 
@@ -96,6 +84,7 @@ class Web:
         """Close every connection."""
         await cancel(self._tasks)
         await self.presence.end()
+        await self._vitals.stop()
         await self.doorbell.close()
         await self.replica.close()
         await self.db.close()
@@ -155,6 +144,7 @@ class Worker:
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
         self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = self._make_clock()
+        self._vitals = Vitals(settings, self.db, self.queue, taken=lambda: self.sender.in_flight)
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
@@ -174,7 +164,14 @@ class Worker:
         days = self.settings.retention_days
         upkeep = Upkeep(self.db, retention_days=days)
         chores = [*self.notifier.chores(), *self.jobs.chores(), *upkeep.chores()]
-        return Clock(self.db, self.queue, retention_days=days, maintain=self._maintain_partitions, chores=chores)
+        return Clock(
+            self.db,
+            self.queue,
+            retention_days=days,
+            maintain=self._maintain_partitions,
+            chores=chores,
+            gauges=LeaderGauges(asked=bool(self.settings.metrics_provider)),
+        )
 
     async def open(self) -> None:
         """Start the pools and follow Postgres's time."""
@@ -188,6 +185,7 @@ class Worker:
         await self.open()
         self._beating = asyncio.create_task(every(BEAT_S, self.beats.beat))
         self._tasks.append(asyncio.create_task(self.clock.run()))
+        self._vitals.start()
 
     async def drain_outbox(self, shards: list[int]) -> None:
         """Fan out until these shards are empty, and hand out what may be sent at once."""
@@ -216,11 +214,12 @@ class Worker:
                 await self.holder.stop()
                 await self.sender.wait_until_idle()
         with suppress(TimeoutError, *LOST):
-            async with asyncio.timeout(_HEALTH_S):
+            async with asyncio.timeout(HEALTH_S):
                 await self.recorder.end()
                 await self._stop_beating()
                 await self.beats.end()
         await self._stop_beating()
+        await self._vitals.stop()
         await self.transport.close()
         await self.queue.close()
         await self._beat_db.close()
@@ -272,5 +271,5 @@ async def _follow_time(db: Database, postgres_time: PostgresTime) -> None:
 async def _until_known(postgres_time: PostgresTime) -> None:
     """Wait for the first measurement, but for 2 s at most: Postgres may be away."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(_HEALTH_S):
+        async with asyncio.timeout(HEALTH_S):
             await postgres_time.known.wait()

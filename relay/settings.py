@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from relay import redis_urls
 
@@ -74,6 +83,7 @@ def _of_the_primary(url: str) -> str:
 Flag = Annotated[bool, BeforeValidator(_flag)]
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
 PrimaryUrl = Annotated[PostgresUrl, AfterValidator(_of_the_primary)]
+ReceiverUrl = Annotated[str, _url_of("http", "https")]
 RedisUrl = Annotated[str, _redis_url(redis_urls.QUEUE_SCHEMES)]
 RedisStateUrl = Annotated[str, _redis_url(redis_urls.STATE_SCHEMES, unset="")]
 
@@ -110,7 +120,14 @@ class Settings(BaseModel):
     enable_playground: Flag = Field(False, description="true: serve /playground.")
     log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="The least level that is logged.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else json.")
-    metrics_provider: Literal["prometheus", ""] = Field("prometheus", description="prometheus, or empty for none.")
+    metrics_provider: Literal["prometheus", "otel", ""] = Field(
+        "prometheus", description="prometheus: pages to scrape; otel: pushed to METRICS_ENDPOINT; or empty for none."
+    )
+    metrics_endpoint: ReceiverUrl | Literal[""] = Field(
+        "",
+        validate_default=True,
+        description="With otel: URL of the OTLP/HTTP receiver; its path is /v1/metrics if it has none.",
+    )
     allowed_private_networks: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
         (), description="Private networks that endpoints may be in, separated by commas. Cloud metadata never."
     )
@@ -120,6 +137,13 @@ class Settings(BaseModel):
     )
     max_payload_bytes: int = Field(1 << 20, ge=1, description="Largest payload of an event, in bytes.")
     max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest body of a request, in bytes.")
+
+    @field_validator("metrics_endpoint")
+    @classmethod
+    def _with_otel(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("metrics_provider") == "otel" and not value:
+            raise ValueError("must be set where METRICS_PROVIDER is otel")
+        return value
 
     @property
     def state_url(self) -> str:

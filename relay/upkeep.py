@@ -69,7 +69,7 @@ class Upkeep:
         async with self._db.transaction() as conn:
             count = await retention.expire(conn, keep_days=self._retention_days)
         if count:
-            metrics.DELIVERIES.labels("dead").inc(count)
+            metrics.DELIVERIES.labels("dead", "expired").inc(count)
             days = self._retention_days + retention.GRACE_DAYS
             _LOG.warning("%d deliveries have waited for %d days and are dead: expired", count, days)
 

@@ -67,10 +67,10 @@ class Running:
         return self.log.read_text(errors="replace")
 
 
-def worker(settings: Settings, log: Path, *, processes: int = 1, home: Path = CHECKOUT) -> Running:
+def worker(settings: Settings, log: Path, *, processes: int = 1, home: Path = CHECKOUT, **changes: str) -> Running:
     """A worker as `relay worker` starts it."""
     argv = [sys.executable, "-c", "from relay.cli.main import main; main()", "worker"]
-    env = environment(settings, WORKER_PROCESSES=str(processes), PYTHONPATH=str(home))
+    env = environment(settings, WORKER_PROCESSES=str(processes), PYTHONPATH=str(home), **changes)
     return Running(argv, env, log, home=home)
 
 

@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "queue",
         "broker",
         "chores",
+        "vitals",
         "pump",
         "tasks",
         "replica",
@@ -62,7 +63,7 @@ KEPT: dict[str, tuple[str, ...]] = {
     "jsonpath_rfc9535": ("relay.catalog",),
 }
 # Entry points read the environment; whoever else needs a setting is given it.
-MAY_READ_ENVIRONMENT = ("relay.settings", "relay.cli", "actors.main")
+MAY_READ_ENVIRONMENT = ("relay.settings", "relay.cli", "relay.metrics.files", "actors.main", "actors.dramatiq_master")
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "service", "misc"}
 LONGEST_MODULE = 300
 LONGEST_FUNCTION = 40

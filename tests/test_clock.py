@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from relay import metrics
 from relay.clock import Clock
 from relay.db import Conn
 from relay.delivery.outcomes import Reason, Retry
 from relay.delivery.record import record
+from relay.metrics import cluster
 from relay.runtime import Worker
 from relay.settings import Settings
 from tests.delivery.crew import NOWHERE, claimed, fan_out, open_crew, recorded, rows
@@ -129,9 +129,8 @@ async def test_a_clock_that_ends_says_nothing_of_the_whole_system_any_more(setti
     async with open_crew(settings) as crew:
         running = asyncio.create_task(crew.clock.run())
         await until(lambda: crew.clock.leads, 10, what="the lead")
-        metrics.QUEUE_DEPTH.labels("normal").set(5)
-        metrics.UNACCOUNTED.set(5)
+        cluster.QUEUE_DEPTH.set(5, "normal")
+        cluster.UNACCOUNTED.set(5)
         running.cancel()
         await asyncio.wait([running])
-    assert metrics.QUEUE_DEPTH.labels("normal")._value.get() == 0
-    assert metrics.UNACCOUNTED._value.get() == 0
+    assert cluster._said() == {}

@@ -54,7 +54,7 @@ async def test_no_event_is_stored_at_the_time_of_this_machine_before_that_of_pos
 async def test_without_postgres_a_web_process_starts_all_the_same_and_asks_again_soon(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "_HEALTH_S", 0.2)
+    monkeypatch.setattr(runtime, "HEALTH_S", 0.2)
     monkeypatch.setattr(tasks, "_AGAIN_S", 0.1)
     web = Web(settings.model_copy(update={"database_url": "postgresql://u@127.0.0.1:1/x"}))
     web.db._pool.timeout = 0.2

@@ -17,6 +17,7 @@ _SUMMARY = "run the worker processes (WORKER_PROCESSES of them) in the foregroun
 _THREADS = 8
 # What Dramatiq may use of SHUTDOWN_GRACE_S: the rest is for its master, which looks once a second.
 _SHARE_OF_GRACE = 0.8
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,7 +32,9 @@ def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     settings = read_settings(environment)
     sys.stderr.writelines(f"{sentence}\n" for sentence in refuse_wrong_redis(settings))
     argv = dramatiq_command(settings)
-    environment["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()
+    environment.pop(_FOLDER, None)
+    if settings.metrics_provider:
+        environment[_FOLDER] = metrics_folder()
     listener = _listen(settings)
     if listener is not None:
         environment[PAGES_LISTENER] = str(listener.fileno())
@@ -58,7 +61,7 @@ def dramatiq_command(settings: Settings) -> list[str]:
     """The command line of Dramatiq's master; its shutdown deadline lies inside SHUTDOWN_GRACE_S."""
     shutdown_ms = int(settings.shutdown_grace_s * 1000 * _SHARE_OF_GRACE)
     return [
-        *(sys.executable, "-m", "dramatiq", "actors.main"),
+        *(sys.executable, "-m", "actors.dramatiq_master", "actors.main"),
         *("--processes", str(settings.worker_processes), "--threads", str(_THREADS)),
         *("--worker-shutdown-timeout", str(shutdown_ms)),
     ]

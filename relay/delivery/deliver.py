@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from relay import metrics
 from relay.db import REPEATABLE, Conn, Database
 from relay.delivery.beats import Beats
 from relay.delivery.destinations import Content, Destination, Destinations, read_contents
@@ -75,7 +76,10 @@ class Deliverer:
         while True:
             try:
                 async with self._db.connection() as conn:
-                    return await claim(conn, dispatched, worker=self._beats.no)
+                    with metrics.DATABASE_SECONDS.labels("claim").time():
+                        claimed = await claim(conn, dispatched, worker=self._beats.no)
+                    metrics.BATCH_SIZE.labels("claim").observe(len(dispatched))
+                    return claimed
             except REPEATABLE:
                 continue
 

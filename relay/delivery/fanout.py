@@ -92,7 +92,8 @@ class FanOut:
                 if not mine:
                     return None
                 head = await outbox.read_head(conn, mine, hints=self._hints, limit=limit)
-                dispatched, waiting, done = await self._fan_out(conn, head)
+                with metrics.DATABASE_SECONDS.labels("fan_out").time():
+                    dispatched, waiting, done = await self._fan_out(conn, head)
         except REPEATABLE:
             return _Batch(mine, [], found=True, limit=limit)
         except SPLITTABLE as cause:
@@ -101,6 +102,8 @@ class FanOut:
             return _Batch(mine, [], found=True, limit=max(1, limit // 2))
         self._hints.learn(mine, head if done == len(head.entries) else _shortened(head, done))
         metrics.FANNED_OUT.inc(done)
+        if done:
+            metrics.BATCH_SIZE.labels("fan_out").observe(done)
         if waiting:
             self._on_waiting()
         return _Batch(mine, dispatched, found=done > 0, limit=min(MAX_EVENTS, limit * 2))

@@ -143,9 +143,11 @@ class Recorder:
 
     async def _record(self, conn: Conn, batch: Sequence[Recorded]) -> None:
         ordered = [one for one in batch if one.delivery.seq is not None]
-        dead = await self._record_ordered(conn, batch, ordered) if ordered else await record(conn, batch)
-        for state, count in Counter(state_of(one.outcome) for one in batch).items():
-            metrics.DELIVERIES.labels(state).inc(count)
+        with metrics.DATABASE_SECONDS.labels("record").time():
+            dead = await self._record_ordered(conn, batch, ordered) if ordered else await record(conn, batch)
+        metrics.BATCH_SIZE.labels("record").observe(len(batch))
+        for (state, reason), n in Counter((state_of(one.outcome), one.outcome.reason.value) for one in batch).items():
+            metrics.DELIVERIES.labels(state, reason).inc(n)
         if dead:
             self._on_dead(dead)
         self.on_recorded(batch)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from relay import metrics
 from relay.db import REPEATABLE, Conn, Database
 from relay.delivery.beats import Beats
 from relay.delivery.deliver import Cargo, Deliverer
@@ -92,7 +93,8 @@ class Taker:
         keys: list[Key] = []
         try:
             async with self._db.transaction() as conn:
-                taken = await self._take_locked(conn, wants)
+                with metrics.DATABASE_SECONDS.labels("take").time():
+                    taken = await self._take_locked(conn, wants)
                 claimed = [one for answer in taken for one in answer.claimed]
                 keys = self._holdings.enter((one.id, one.fence) for one in claimed)
                 cargo = await self._deliverer.load(conn, claimed) if claimed else Cargo({}, {})
@@ -102,6 +104,8 @@ class Taker:
             if isinstance(cause, REPEATABLE):
                 return [Taken() for _ in wants], Cargo({}, {})
             raise
+        if claimed:
+            metrics.BATCH_SIZE.labels("take").observe(len(claimed))
         return taken, cargo
 
     async def _take_locked(self, conn: Conn, wants: Sequence[Want]) -> list[Taken]:

@@ -187,6 +187,41 @@ async def priority_stats(conn: Conn, tenant_id: UUID | None) -> PriorityStats:
     return PriorityStats(*(await rows.fetchall())[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in all, of all tenants; ages in seconds, by tier."""
+
+    held: int
+    delayed: int
+    in_flight: int
+    dead: int
+    oldest_s: dict[str, float]
+
+
+async def waiting(conn: Conn) -> Waiting:
+    """Return what waits, as last refreshed. The oldest event that is not fanned out yet counts in `normal`."""
+    rows = await conn.execute(
+        """WITH q AS (
+               SELECT coalesce(sum(held), 0)::int8 AS held, coalesce(sum(delayed), 0)::int8 AS delayed,
+                      coalesce(sum(in_flight), 0)::int8 AS in_flight,
+                      min(oldest) FILTER (WHERE tier = 0) AS high, min(oldest) FILTER (WHERE tier = 1) AS normal,
+                      min(oldest) FILTER (WHERE tier = 2) AS low
+               FROM queue_counts),
+           o AS (
+               SELECT min(first.since) AS oldest FROM generate_series(0, 15) AS s CROSS JOIN LATERAL (
+                   SELECT since FROM outbox WHERE shard = s AND failed_reason IS NULL ORDER BY n LIMIT 1) first),
+           i AS (SELECT coalesce(sum(scheduled), 0)::int8 AS scheduled FROM intake_counts),
+           d AS (SELECT coalesce(sum(dead), 0)::int8 AS dead FROM dead_counts)
+           SELECT held, delayed + scheduled, in_flight, dead,
+                  extract(epoch FROM greatest(now() - high, '0'::interval))::float8,
+                  extract(epoch FROM greatest(now() - least(normal, o.oldest), '0'::interval))::float8,
+                  extract(epoch FROM greatest(now() - low, '0'::interval))::float8
+           FROM q, o, i, d"""
+    )
+    held, delayed, in_flight, dead, *ages = (await rows.fetchall())[0]
+    return Waiting(held, delayed, in_flight, dead, dict(zip(TIERS, ages, strict=True)))
+
+
 async def depth(conn: Conn) -> dict[str, int]:
     """Return by tier how much is ready of all tenants, as last refreshed: what more workers would send sooner.
 

@@ -22,7 +22,7 @@ _LOCK = 7011
 _STEPS = 4
 _MAX_HOURS = 24 * 366
 #: How long a minute counts by itself before the sum of its day holds it; longer than refresh looks back.
-_SETTLES = timedelta(minutes=5)
+SETTLES = timedelta(minutes=5)
 _CAUGHT_UP_AT_ONCE = timedelta(hours=1)
 _MINUTES_KEPT = timedelta(days=2)
 
@@ -137,7 +137,7 @@ async def close_days(conn: Conn) -> None:
             """SELECT coalesce((SELECT date_trunc('day', at, 'UTC') FROM counted WHERE name = 'stats_days'),
                                '1970-01-01+00'),
                       (SELECT date_trunc('minute', at - %s) FROM counted WHERE name = 'stats')""",
-            (_SETTLES,),
+            (SETTLES,),
         )
         first_day, until = (await rows.fetchall())[0]
         if until is None:

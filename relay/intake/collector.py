@@ -126,9 +126,11 @@ class Collector:
     async def _store_once(self, leaders: list[_Item], *, lock_timeout_ms: int) -> None:
         candidates = [item.candidate for item in leaders]
         async with self._db.connection() as conn:
-            stored = await store(conn, candidates, lock_timeout_ms=lock_timeout_ms)
+            with metrics.DATABASE_SECONDS.labels("accept").time():
+                stored = await store(conn, candidates, lock_timeout_ms=lock_timeout_ms)
             if stored.receipts:
                 metrics.BATCHES.inc()
+                metrics.BATCH_SIZE.labels("accept").observe(len(stored.receipts))
                 metrics.EVENTS.inc(len(stored.receipts))
             self._ring_for(stored.shards)
             for item in leaders:

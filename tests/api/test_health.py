@@ -45,8 +45,11 @@ async def test_not_ready_when_the_schema_is_older_than_the_code(api: Api, conn: 
 
 
 async def test_metrics_can_be_turned_off(settings: Settings) -> None:
-    async with ASGIConductor(create_app(settings.model_copy(update={"metrics_provider": ""}))) as conductor:
-        assert (await Api(conductor).get("/metrics")).status_code == 404
+    nobody = "http://127.0.0.1:1"
+    for provider in ("", "otel"):
+        changed = settings.model_copy(update={"metrics_provider": provider, "metrics_endpoint": nobody})
+        async with ASGIConductor(create_app(changed)) as conductor:
+            assert (await Api(conductor).get("/metrics")).status_code == 404
 
 
 async def test_health_needs_no_key(locked: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from relay.cli.main import COMMANDS, main
 from relay.cli.worker import dramatiq_command
 from relay.settings import Settings
+from tests.running import environment
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +82,23 @@ def test_migrate_applies_what_is_missing_once(
     assert json.loads(capsys.readouterr().out) == {"applied": []}
 
 
+def test_a_worker_shares_its_numbers_in_a_folder_unless_nobody_reads_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "execve", lambda _path, _argv, environment: given.append(environment))
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    for provider in ("prometheus", ""):
+        monkeypatch.setenv("METRICS_PROVIDER", provider)
+        main(["worker"])
+    folders = [str(folder) for folder in tmp_path.glob("relay-metrics-*")]
+    assert [one.get("PROMETHEUS_MULTIPROC_DIR") for one in given] == [*folders, None]
+
+
 def test_the_worker_is_asked_to_end_inside_the_grace_period(settings: Settings) -> None:
     command = dramatiq_command(settings)
-    assert command[1:4] == ["-m", "dramatiq", "actors.main"]
+    assert command[1:4] == ["-m", "actors.dramatiq_master", "actors.main"]
     timeout_ms = int(command[command.index("--worker-shutdown-timeout") + 1])
     assert timeout_ms < settings.shutdown_grace_s * 1000

@@ -6,22 +6,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+from prometheus_client import Gauge
+
 from relay import metrics
 
 LEADER = """
-import sys
+import sys, time
+from prometheus_client import Gauge
+
 from relay import metrics
-metrics.QUEUE_DEPTH.labels("high").set(7)
+metrics.cluster.QUEUE_DEPTH.set(7, "high")
 metrics.UNACCOUNTED.set(3)
+metrics.cluster.keep(time.monotonic() + 60)
 metrics.FANNED_OUT.inc(5)
 print("set", flush=True)
 sys.stdin.read()
 """
 SIBLING = """
 import sys
+from prometheus_client import Gauge
+
 from relay import metrics
-metrics.QUEUE_DEPTH.labels("high").set(0)
-metrics.UNACCOUNTED.set(0)
+metrics.cluster.drop()
 metrics.FANNED_OUT.inc(1)
 for _ in sys.stdin:
     print(metrics.render().decode().replace("\\n", "|"), flush=True)
@@ -64,6 +70,6 @@ def test_a_killed_process_leaves_its_counters_and_none_of_its_gauges(tmp_path: P
 
 
 def test_every_gauge_dies_with_its_process() -> None:
-    gauges = [one for one in vars(metrics).values() if isinstance(one, metrics.Gauge)]
+    gauges = [one for one in vars(metrics).values() if isinstance(one, Gauge)]
     assert gauges
     assert all(gauge._multiprocess_mode.startswith("live") for gauge in gauges)

@@ -1,0 +1,42 @@
+"""What the leader looks at now and then, for the metrics: circuits, lanes, partitions, and who fails most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from relay.db import Conn
+
+_WINDOW = timedelta(minutes=5)
+
+
+async def circuits(conn: Conn) -> dict[str, int]:
+    """Count the circuits that are not closed, by state: those whose probe may go are half open. Reads gated lanes only."""
+    rows = await conn.execute(
+        """SELECT count(*) FILTER (WHERE gate_until > now()), count(*) FILTER (WHERE gate_until <= now())
+           FROM lanes WHERE key = '' AND gate_reason IS NOT NULL AND gate_reason = 'circuit_open'"""
+    )
+    return dict(zip(("open", "half_open"), (await rows.fetchall())[0], strict=True))
+
+
+async def lanes(conn: Conn) -> dict[str, int]:
+    """Count the lanes that are due and nobody's, that are held, and that a dead head blocks."""
+    rows = await conn.execute(
+        """SELECT (SELECT count(*) FROM lanes WHERE ready)
+                  + (SELECT count(*) FROM lanes WHERE ready_at <= now() AND NOT ready AND fence IS NULL),
+                  (SELECT count(*) FROM lanes WHERE fence IS NOT NULL AND owner IS NOT NULL),
+                  (SELECT count(*) FROM lanes WHERE blocked_by IS NOT NULL)"""
+    )
+    return dict(zip(("waiting", "held", "blocked"), (await rows.fetchall())[0], strict=True))
+
+
+async def worst(conn: Conn, *, limit: int) -> Sequence[tuple[UUID, int]]:
+    """Return the endpoints with most failed attempts in the last five minutes, and how many; none without any."""
+    rows = await conn.execute(
+        """SELECT endpoint_id, sum(attempts - ok)::int8 AS failures FROM stats
+           WHERE grain = 'minute' AND at > now() - %s::interval
+           GROUP BY 1 HAVING sum(attempts - ok) > 0 ORDER BY 2 DESC, 1 LIMIT %s""",
+        (_WINDOW, limit),
+    )
+    return [(row[0], row[1]) async for row in rows]
