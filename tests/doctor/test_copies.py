@@ -21,7 +21,8 @@ from relay.up.embedded import Server, postgres_refusal, prepare_postgres
 from tests.conftest import with_database
 from tests.doctor.asking import ask, fails, passes, warns
 from tests.doctor.waiting import until
-from tests.servers import OwnServer, _folder
+from tests.folders import server_folder
+from tests.servers import OwnServer
 
 OPTIONS = {"archive_mode": "on", "max_connections": "50", "shared_buffers": "32MB"}
 
@@ -33,7 +34,7 @@ def cluster_of(server: Server) -> Path:
 @pytest.fixture(scope="module")
 def primary() -> Iterator[OwnServer]:
     """A Postgres with Relay's schema that may archive; whether it writes to disk is left to its files, and so to a test."""
-    with _folder() as folder:
+    with server_folder() as folder:
         server = prepare_postgres(folder, options=OPTIONS)
         with (cluster_of(server) / "postgresql.conf").open("a") as lines:
             lines.write("fsync = off\n")

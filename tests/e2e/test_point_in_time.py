@@ -19,7 +19,7 @@ from relay.delivery import beats
 from relay.migrate import migrate
 from relay.settings import Settings
 from tests.aged import fill
-from tests.debian_postgres import DebianPostgres, debian_postgres
+from tests.debian import DebianPostgres, debian_cluster
 from tests.documents import ROOT, blocks_of
 from tests.e2e.system import wait_until
 from tests.running import until, until_so, until_true, worker
@@ -60,7 +60,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[DebianPostgres]:
-    with debian_postgres() as server:
+    with debian_cluster() as server:
         yield server
 
 
