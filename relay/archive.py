@@ -98,7 +98,8 @@ def put(conn: Connection[TupleRow], day: date, *, now: datetime | None = None) -
         raise Conflict(f"{day} is too young: days up to {youngest} can be archived.")
     here = [one for one in existing(conn) if one.day == day]
     if not here:
-        get(conn, day)
+        if day not in {one.day for one in list_(conn)}:
+            raise NotFound(f"There is nothing of {day}, neither in place nor in the archive.")
         return []
     _refuse_needed(conn, day)
     moved = [one.name for one in take_away(conn, here, put_away=move)]

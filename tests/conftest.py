@@ -6,10 +6,8 @@ A test that asks for `database_url` has a migrated database of its own, copied f
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +33,7 @@ from relay.up.embedded import (
     prepare_valkey,
     redis_refusal,
 )
+from tests.folders import server_folder
 
 # A shell that runs the tests in the background has Ctrl-C ignored, and the commands started here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,17 +45,16 @@ TEST_POSTGRES_OPTIONS = {
     "fsync": "off",
     "full_page_writes": "off",
     "shared_buffers": "128MB",
+    "max_wal_size": "256MB",
     "max_connections": "200",
 }
 
 
-@pytest.fixture(scope="session")
-def server_folder() -> Iterator[Path]:
-    """A data folder that other users can pass through, as Postgres does when root runs the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="relay-tests-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+@pytest.fixture(scope="session", name="server_folder")
+def _server_folder() -> Iterator[Path]:
+    """A data folder for the servers of this run."""
+    with server_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

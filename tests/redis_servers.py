@@ -16,7 +16,8 @@ import trustme
 from relay.processes import Command
 from relay.up.development import free_port
 from relay.up.embedded import Server, _valkey_executable, redis_refusal
-from tests.servers import START_S, OwnServer, _folder
+from tests.folders import server_folder
+from tests.servers import START_S, OwnServer
 
 USER = "relay"
 PASSWORD = "p@ss/w#rd %41"
@@ -70,7 +71,7 @@ class Sentinels:
 @contextmanager
 def sentinels() -> Iterator[Sentinels]:
     """Run a master with two replicas and three sentinels; data and sentinels have passwords of their own."""
-    with _folder() as folder, ExitStack() as stack:
+    with server_folder() as folder, ExitStack() as stack:
         ports = [free_port() for _ in range(6)]
         user = f'user {USER} on ">{PASSWORD}" ~* &* +@all'
         login = [
@@ -120,7 +121,7 @@ def sentinels() -> Iterator[Sentinels]:
 @contextmanager
 def cluster() -> Iterator[list[OwnServer]]:
     """Run a cluster of three nodes without replicas, which answers for the slots of the others when one is away."""
-    with _folder() as folder, ExitStack() as stack:
+    with server_folder() as folder, ExitStack() as stack:
         nodes: list[OwnServer] = []
         buses = {free_port(): free_port() for _ in range(3)}
         for port, bus in buses.items():
@@ -168,7 +169,7 @@ class Tls:
 @contextmanager
 def behind_tls() -> Iterator[Tls]:
     """Run Debian's redis-server behind TLS, with a user and a password, and a sentinel that watches it."""
-    with _folder() as folder, ExitStack() as stack:
+    with server_folder() as folder, ExitStack() as stack:
         authority, port, watcher = trustme.CA(), free_port(), free_port()
         _write_certificates(folder, authority)
         trustme.CA().cert_pem.write_to_path(folder / "other.pem")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +19,7 @@ import psycopg
 from relay.processes import Command, spawn_options
 from relay.up.development import free_port
 from relay.up.embedded import Server, postgres_refusal, prepare_postgres, prepare_valkey, redis_refusal
+from tests.folders import server_folder
 
 START_S = 30.0
 #: Not safe against a power cut, which no test makes; asynchronous commits are lost by a crash all the same.
@@ -66,7 +65,7 @@ class OwnServer:
 @contextmanager
 def own_valkey() -> Iterator[OwnServer]:
     """Run a Valkey."""
-    with _folder() as folder:
+    with server_folder() as folder:
         server = prepare_valkey(folder)
         running = OwnServer(server, lambda: redis_refusal(server.url))
         try:
@@ -79,7 +78,7 @@ def own_valkey() -> Iterator[OwnServer]:
 @contextmanager
 def own_postgres() -> Iterator[OwnServer]:
     """Run a Postgres with an empty database."""
-    with _folder() as folder:
+    with server_folder() as folder:
         server = prepare_postgres(folder, options=QUICK)
         maintenance = server.url.rpartition("/")[0] + "/postgres"
         running = OwnServer(server, lambda: postgres_refusal(maintenance))
@@ -95,7 +94,7 @@ def own_postgres() -> Iterator[OwnServer]:
 def standby_of(primary: OwnServer) -> Iterator[OwnServer]:
     """Run a hot standby that streams from this Postgres."""
     command = primary.server.command
-    with _folder() as folder:
+    with server_folder() as folder:
         place = folder / "standby"
         place.mkdir(mode=0o700)
         if command.run_as:
@@ -126,13 +125,3 @@ def of_both(primary: OwnServer, standby: OwnServer) -> str:
     port = urlsplit(standby.server.url).port
     before, _, name = primary.server.url.rpartition("/")
     return f"{before},127.0.0.1:{port}/{name}"
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="relay-tests-"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        rmtree(folder, ignore_errors=True)

@@ -188,7 +188,7 @@ def test_what_is_needed_young_unknown_or_there_already_is_refused_in_a_sentence(
         archive.put(db, OLD)
     with pytest.raises(Conflict, match="is too young"):
         archive.put(db, TODAY - timedelta(days=2))
-    with pytest.raises(NotFound, match="is not in the archive"):
+    with pytest.raises(NotFound, match="neither in place nor in the archive"):
         archive.put(db, OLD - timedelta(days=100))
     with pytest.raises(Conflict, match="it is in place"):
         archive.restore(db, OLD, until=LATER)

@@ -95,7 +95,6 @@ def _given(args: argparse.Namespace) -> Given:
         scopes=_scopes(production=args.production),
         metrics_url=args.metrics_url,
         backup_age_h=age,
-        replica_url=str(getattr(settings, "database_replica_url", "")),
     )
 
 

@@ -63,7 +63,7 @@ def _ago(then: datetime, now: datetime) -> str:
 
 async def replica_lag(server: Server) -> Verdict:
     """Whether replicas follow closely: those that the primary knows, and the one of DATABASE_REPLICA_URL."""
-    if server.given.replica_url:
+    if server.given.settings.database_replica_url:
         found = await _replica_of_the_url(server)
         if found is not None:
             return found
@@ -91,7 +91,7 @@ async def replica_lag(server: Server) -> Verdict:
 async def _replica_of_the_url(server: Server) -> Verdict | None:
     """What is wrong with the replica of DATABASE_REPLICA_URL; None: nothing is."""
     here = await value(server.conn, "SELECT pg_current_wal_lsn()::text")
-    async with await connect(server.given.replica_url) as replica:
+    async with await connect(server.given.settings.database_replica_url) as replica:
         if not await value(replica, "SELECT pg_is_in_recovery()"):
             return doubtful(
                 "DATABASE_REPLICA_URL names no standby: reads that may be stale go to a primary.",

@@ -20,12 +20,11 @@ class Given:
     scopes: tuple[Scope, ...] = (Scope.EVERYWHERE,)
     metrics_url: str | None = None
     backup_age_h: float | None = None
-    #: DATABASE_REPLICA_URL; empty: there is none.
-    replica_url: str = ""
 
     def without_secrets(self, text: str) -> str:
         """The text without any password or key of the settings."""
-        urls = (self.settings.database_url, self.settings.redis_url, self.settings.state_url, self.replica_url)
+        own = self.settings
+        urls = (own.database_url, own.database_replica_url, own.redis_url, own.state_url)
         passwords = {password for url in urls for password in passwords_of(url)}
         for secret in (self.settings.signing_key, *passwords):
             text = text.replace(secret, "***")

@@ -180,8 +180,10 @@ async def test_pauses_and_resumes_at_once_with_claims_lose_nothing_and_send_noth
                     await crew.deliverer.deliver(await fan_out(shop))
                 return sent
 
+            all_done = asyncio.Event()
+
             async def work_lanes() -> None:
-                while True:
+                while not all_done.is_set():
                     for lane in await handed_out(conn):
                         await crew.holder.hold(lane)
                     await asyncio.sleep(0.01)
@@ -195,7 +197,8 @@ async def test_pauses_and_resumes_at_once_with_claims_lose_nothing_and_send_noth
             sent, _, _ = await asyncio.gather(deliver(), disturb(), disturb())
             await until(lambda: len(sink.events()) == len(sent), 20, what="every arrival")
             await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live)", 10)
-            working.cancel()
+            all_done.set()
+            await working
     assert sink.events() == dict.fromkeys(sent, 1)
     assert await rows(conn, "SELECT count(*) FROM history WHERE state = 'delivered'") == [(len(sent),)]
 

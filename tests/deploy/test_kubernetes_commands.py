@@ -153,7 +153,8 @@ ASKS = {
     "rollout restart": f"{DEPLOYMENTS}/relay-worker",
     "get horizontalpodautoscaler": f"/apis/autoscaling/v2{NAMESPACE}/horizontalpodautoscalers",
     "get --raw": f"/apis/external.metrics.k8s.io/v1beta1{NAMESPACE}/relay_queue_depth",
-    "exec": f"/api/v1{NAMESPACE}/pods/relay-api-1/exec?command=relay&command=apikey",
+    "exec deployment/relay-api": f"/api/v1{NAMESPACE}/pods/relay-api-1/exec?command=relay&command=apikey",
+    "exec deployment/relay-worker": f"/api/v1{NAMESPACE}/pods/relay-worker-1/exec?command=relay&command=doctor",
     "logs deployment/relay-api": f"/api/v1{NAMESPACE}/pods/relay-api-1/log?container=migrate",
     "logs deployment/relay-worker": f"/api/v1{NAMESPACE}/pods/relay-worker-1/log?container=wait-for-schema",
     "port-forward": "/api/v1/namespaces/relay-dev/services/relay-api",
@@ -229,7 +230,7 @@ def test_the_secret_of_the_page_is_the_one_that_pods_mount(tmp_path: Path) -> No
     (tmp_path / "signing-key").write_text(made, encoding="utf-8")
     (tmp_path / "database-url").write_text("postgresql://db.internal/relay", encoding="utf-8")
     create = [words for words in KUBECTL if "relay-secrets" in words]
-    (piped,) = [words[1 : words.index("|")] for words in COMMANDS if "|" in words]
+    (piped,) = [words[1 : words.index("|")] for words in COMMANDS if "kubeseal" in words]
     for words in (*[[*one, "--dry-run=client", "-o", "yaml"] for one in create], piped):
         done = kubectl(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -247,6 +248,15 @@ def test_programs_that_are_not_at_hand_are_shown_with_files_that_are() -> None:
     (helm,) = [words for words in COMMANDS if words[0] == "helm"]
     assert helm[1:3] == ["upgrade", "--install"]
     assert (ROOT / helm[helm.index("--values") + 1]).is_file()
-    (seal,) = [words[words.index("|") + 1 :] for words in COMMANDS if "|" in words]
+    (seal,) = [words[words.index("|") + 1 :] for words in COMMANDS if "kubeseal" in words]
     assert shlex.join(seal) == "kubeseal --format yaml '>' sealed-secret.yaml"
     assert {words[0] for words in COMMANDS} == {"kubectl", "python3", "helm"}
+
+
+def test_what_is_applied_passes_the_checklist(tmp_path: Path) -> None:
+    (line,) = [words for words in COMMANDS if "doctor" in words and "|" in words]
+    pipe = line.index("|")
+    (tmp_path / "overlay.yaml").write_text(kubectl(*line[1:pipe], home=tmp_path).stdout, encoding="utf-8")
+    arguments = _parser().parse_args([*line[pipe + 2 : -1], str(tmp_path / "overlay.yaml")])
+    assert line[-1] == "-"
+    assert arguments.run(arguments) == 0

@@ -21,7 +21,8 @@ from relay.up.embedded import Server, postgres_refusal, prepare_postgres
 from tests.conftest import with_database
 from tests.doctor.asking import ask, fails, passes, warns
 from tests.doctor.waiting import until
-from tests.servers import OwnServer, _folder
+from tests.folders import server_folder
+from tests.servers import OwnServer
 
 OPTIONS = {"archive_mode": "on", "max_connections": "50", "shared_buffers": "32MB"}
 
@@ -33,7 +34,7 @@ def cluster_of(server: Server) -> Path:
 @pytest.fixture(scope="module")
 def primary() -> Iterator[OwnServer]:
     """A Postgres with Relay's schema that may archive; whether it writes to disk is left to its files, and so to a test."""
-    with _folder() as folder:
+    with server_folder() as folder:
         server = prepare_postgres(folder, options=OPTIONS)
         with (cluster_of(server) / "postgresql.conf").open("a") as lines:
             lines.write("fsync = off\n")
@@ -127,12 +128,16 @@ async def test_a_replica_that_falls_behind_fails(
     warns(await ask(settings, "copies"), "replica-lag", saying="No replica")
     until(says(conn, "SELECT bool_or(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication"))
     url = standby.server.url
-    passes(await ask(given, "copies", replica_url=url), "replica-lag", saying="Of 1 replicas")
-    warns(await ask(given, "copies", replica_url=given.database_url), "replica-lag", saying="names no standby")
+
+    def beside(replica: str) -> Settings:
+        return given.model_copy(update={"database_replica_url": replica})
+
+    passes(await ask(beside(url), "copies"), "replica-lag", saying="Of 1 replicas")
+    warns(await ask(beside(given.database_url), "copies"), "replica-lag", saying="names no standby")
     fails(await ask(given.model_copy(update={"database_url": url}), "postgres"), "postgres", saying="is a standby")
     with psycopg.connect(url, autocommit=True) as there:
         there.execute("SELECT pg_wal_replay_pause()")
         conn.execute("SELECT pg_logical_emit_message(false, 'doctor', repeat('x', 17 << 20))")
         fails(await ask(given, "copies"), "replica-lag", saying="The limits are 16 MiB")
-        fails(await ask(given, "copies", replica_url=url), "replica-lag", saying="DATABASE_REPLICA_URL is 17")
+        fails(await ask(beside(url), "copies"), "replica-lag", saying="DATABASE_REPLICA_URL is 17")
         there.execute("SELECT pg_wal_replay_resume()")

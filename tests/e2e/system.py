@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import psutil
 
 from relay.up.data_folder import embedded_urls
 from relay.up.development import free_port
+from tests.folders import server_folder
 
 BIN = Path(sys.executable).parent
 CHECKOUT = Path(__file__).parents[2]
@@ -119,15 +118,13 @@ def _procfile(workers: int) -> str:
 @contextmanager
 def running_system(*, workers: int = 2, **settings: str) -> Iterator[System]:
     """Run a system until the end of the block; it must log no trace of our code, and end in order."""
-    folder = Path(tempfile.mkdtemp(prefix="relay-e2e-"))
-    folder.chmod(0o755)  # Postgres's own user passes through
-    system = System(folder, workers=workers, **settings)
-    try:
-        system.await_start()
-        yield system
-        assert "Traceback" not in system.log()
-    finally:
-        code = system.stop()
-        print(system.log()[-10_000:])
-        shutil.rmtree(folder, ignore_errors=True)
+    with server_folder() as folder:
+        system = System(folder, workers=workers, **settings)
+        try:
+            system.await_start()
+            yield system
+            assert "Traceback" not in system.log()
+        finally:
+            code = system.stop()
+            print(system.log()[-10_000:])
     assert code == 0

@@ -19,7 +19,7 @@ from relay.delivery import beats
 from relay.migrate import migrate
 from relay.settings import Settings
 from tests.aged import fill
-from tests.debian_postgres import DebianPostgres, debian_postgres
+from tests.debian import DebianPostgres, debian_cluster
 from tests.documents import ROOT, blocks_of
 from tests.e2e.system import wait_until
 from tests.running import until, until_so, until_true, worker
@@ -60,7 +60,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[DebianPostgres]:
-    with debian_postgres() as server:
+    with debian_cluster() as server:
         yield server
 
 
@@ -167,7 +167,10 @@ async def until_the_damage(
     try:
         async with open_shop(settings) as shop:
             for path in ("/good", "/later", "/slow", "/fifo", "/paused"):
-                endpoint_id = await shop.endpoint(sink.url(path), fifo=path == "/fifo", **PATIENT)
+                # A probe that was under way at T keeps its circuit open for so long, and 15 s.
+                timeout_ms = 30_000 if path == "/slow" else 1_000
+                url = sink.url(path)
+                endpoint_id = await shop.endpoint(url, fifo=path == "/fifo", timeout_ms=timeout_ms, **PATIENT)
             await shop.pause(endpoint_id)
             ids = await shop.send(5)
             await until(lambda: len(sink.events("/good")) == 5, what="arrivals before the backup")
