@@ -19,12 +19,13 @@ _DURATION = re.compile(r"(?<=\[)\d+[smhd](?=\])|(?<=for: )\d+[smhd](?=\n)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def rules() -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+def rules(*, group: str | None = None) -> list[dict[str, Any]]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for one in groups if group in (None, one["name"]) for rule in one["rules"]]
 
 
-def alerts() -> dict[str, dict[str, Any]]:
-    return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+def alerts(*, group: str | None = None) -> dict[str, dict[str, Any]]:
+    return {rule["alert"]: rule for rule in rules(group=group) if "alert" in rule}
 
 
 def hurried(text: str, *, times: int) -> str:
@@ -46,3 +47,9 @@ def expressions(path: Path) -> Iterator[tuple[str, str]]:
     for panel in panels(path):
         for target in panel.get("targets", ()):
             yield panel["title"], target["expr"]
+
+
+def filled(expression: str) -> str:
+    """With the variables as Grafana fills them in when all is chosen."""
+    given = {"namespace": ".*", "endpoint": ".+", "__rate_interval": "15s"}
+    return re.sub(r"\$(\w+)", lambda found: given[found[1]], expression)
