@@ -140,7 +140,7 @@ def test_every_target_of_make_exists_and_is_documented() -> None:
 
 
 def test_every_other_program_that_is_shown_is_known() -> None:
-    known = {"curl", "docker", "git", "gunicorn", "head", "helm", "kubectl", "make", "python3", "relay"}
+    known = {"curl", "docker", "git", "gunicorn", "head", "helm", "kubectl", "make", "promtool", "python3", "relay"}
     # Run by tests/e2e/test_point_in_time.py.
     known |= {
         "cp",
@@ -237,7 +237,7 @@ def test_every_url_of_postgres_is_taken(url: str, settings: Settings) -> None:
 
 
 def test_no_block_is_of_a_kind_that_no_test_reads() -> None:
-    languages = {"sh", "graphql", "json", "yaml", "sql", "ini", "conf", "python", "js", "go", ""}
+    languages = {"sh", "graphql", "json", "yaml", "sql", "ini", "conf", "promql", "python", "js", "go", ""}
     assert {block.language for block in blocks(*languages)} <= languages
     assert text_count("```") == 2 * len(blocks(*languages))
 

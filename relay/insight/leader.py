@@ -72,7 +72,10 @@ class LeaderGauges:
             cluster.CIRCUITS.set(n, state)
         for state, n in (await survey.lanes(conn)).items():
             cluster.LANES.set(n, state)
-        cluster.WORST.replace({(str(id),): n for id, n in await survey.worst(conn, limit=WORST)})
+        worst = await survey.worst(conn, limit=WORST)
+        cluster.WORST.replace({(str(one.endpoint_id),): one.failures for one in worst})
+        cluster.WORST_ATTEMPTS.replace({(str(one.endpoint_id),): one.attempts for one in worst})
+        cluster.WORST_SECONDS.replace({(str(one.endpoint_id),): one.answer_s for one in worst})
         ahead, pinned = await partitions.horizon(conn, keep_days=keep_days)
         cluster.AHEAD.set(ahead)
         cluster.PINNED.set(pinned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -31,12 +32,23 @@ async def lanes(conn: Conn) -> dict[str, int]:
     return dict(zip(("waiting", "held", "blocked"), (await rows.fetchall())[0], strict=True))
 
 
-async def worst(conn: Conn, *, limit: int) -> Sequence[tuple[UUID, int]]:
-    """Return the endpoints with most failed attempts in the last five minutes, and how many; none without any."""
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """An endpoint that fails: its attempts of the last five minutes, the failed ones, and how long an answer took."""
+
+    endpoint_id: UUID
+    failures: int
+    attempts: int
+    answer_s: float
+
+
+async def worst(conn: Conn, *, limit: int) -> Sequence[Failing]:
+    """Return the endpoints with most failed attempts in the last five minutes; none without any."""
     rows = await conn.execute(
-        """SELECT endpoint_id, sum(attempts - ok)::int8 AS failures FROM stats
-           WHERE grain = 'minute' AND at > now() - %s::interval
+        """SELECT endpoint_id, sum(attempts - ok)::int8 AS failures, sum(attempts)::int8,
+                  coalesce(sum(latency_ms) / nullif(sum(answered), 0) / 1000, 0)::float8
+           FROM stats WHERE grain = 'minute' AND at > now() - %s::interval
            GROUP BY 1 HAVING sum(attempts - ok) > 0 ORDER BY 2 DESC, 1 LIMIT %s""",
         (_WINDOW, limit),
     )
-    return [(row[0], row[1]) async for row in rows]
+    return [Failing(*row) async for row in rows]

@@ -90,6 +90,15 @@ WORST = ClusterMetric(
     ("endpoint",),
     at_rest=(),
 )
+WORST_ATTEMPTS = ClusterMetric(
+    "relay_worst_endpoint_attempts", "All attempts of the last 5 minutes at these endpoints.", ("endpoint",), at_rest=()
+)
+WORST_SECONDS = ClusterMetric(
+    "relay_worst_endpoint_answer_seconds",
+    "How long those attempts took that were answered, on average.",
+    ("endpoint",),
+    at_rest=(),
+)
 RECORDED_DELIVERIES = ClusterMetric(
     "relay_recorded_deliveries", "Deliveries that ended, from the records.", ("state",), (), "counter"
 )

@@ -71,19 +71,26 @@ async def test_lanes_wait_when_they_are_due_and_nobodys(world: World) -> None:
 
 async def test_the_worst_endpoints_are_those_with_most_failures_of_late(world: World, leader: LeaderGauges) -> None:
     await world.conn.execute(
-        """INSERT INTO stats (grain, at, tenant_id, endpoint_id, attempts, ok)
-           SELECT 'minute', date_trunc('minute', now() - m * interval '1 min'), %s, ('0' || lpad(n::text, 31, '0'))::uuid, n, 5
+        """INSERT INTO stats (grain, at, tenant_id, endpoint_id, attempts, ok, answered, latency_ms)
+           SELECT 'minute', date_trunc('minute', now() - m * interval '1 min'), %s, ('0' || lpad(n::text, 31, '0'))::uuid,
+                  n, 5, CASE n WHEN 30 THEN 0 ELSE 10 END, m * 30000
            FROM generate_series(1, 30) n, generate_series(0, 1) m
-           UNION ALL SELECT 'minute', now() - interval '20 min', %s, gen_random_uuid(), 1000, 0""",
+           UNION ALL SELECT 'minute', now() - interval '20 min', %s, gen_random_uuid(), 1000, 0, 0, 0""",
         (world.tenant_id, world.tenant_id),
     )
     found = await survey.worst(world.conn, limit=2)
-    assert [(int(str(id).replace("-", "")), n) for id, n in found] == [(30, 50), (29, 48)]
+    assert [(int(str(one.endpoint_id).replace("-", "")), one.failures) for one in found] == [(30, 50), (29, 48)]
     await leader.survey(world.conn, keep_days=30)
     assert len(shown("relay_worst_endpoint_failures")) == WORST
+    first, second = (str(one.endpoint_id) for one in found)
+    attempts, seconds = (shown(f"relay_worst_endpoint_{name}") for name in ("attempts", "answer_seconds"))
+    assert attempts.keys() == seconds.keys() == shown("relay_worst_endpoint_failures").keys()
+    assert (attempts[first], attempts[second]) == (60, 58)
+    assert (seconds[first], seconds[second]) == (0, 1.5)  # nobody answered; 20 answers in 30 s
     await world.conn.execute("UPDATE stats SET ok = attempts")
     await leader.survey(world.conn, keep_days=30)
-    assert shown("relay_worst_endpoint_failures") == {}
+    for name in ("failures", "attempts", "answer_seconds"):
+        assert shown(f"relay_worst_endpoint_{name}") == {}
 
 
 async def test_what_waits_is_told_by_place_and_age(world: World, leader: LeaderGauges) -> None:
