@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "log",
         "processes",
         "metrics",
+        "otlp_http",
         "partitions",
         "archive",
         "archive_files",
