@@ -14,7 +14,6 @@ from relay.delivery.record import Attempt, state_of
 from relay.delivery.transport import Request
 from relay.intake.outbox import Entry
 from relay.traces import contexts
-from relay.traces.contexts import SpanContext
 from relay.traces.export import Traces
 
 _HEADER = "traceparent"
@@ -53,12 +52,14 @@ class DeliverySpans:
 
     def attempted(self, delivery: Claimed, outcome: Outcome, attempt: Attempt) -> None:
         """A request has just ended, and this is what it means."""
-        now_ns = time.time_ns()
+        event, now_ns = self._traces.event(delivery.event_id), time.time_ns()
+        if not event.sampled:
+            return
         self._traces.add(
             "POST",
             "client",
-            self._span(delivery),
-            parent=self._traces.event(delivery.event_id),
+            contexts.of_attempt(event, delivery.id, delivery.fence),
+            parent=event,
             attributes={**_of_request(attempt), **_of_delivery(delivery, outcome)},
             start_ns=now_ns - int(attempt.total_ms * 1e6),
             end_ns=now_ns,
@@ -68,10 +69,8 @@ class DeliverySpans:
         """The request with its attempt's span as `traceparent`, if that is wanted and the client gave none of its own."""
         if not self._forwards or any(name.lower() == _HEADER for name, _ in request.headers):
             return request
-        return replace(request, headers=[*request.headers, (_HEADER, self._span(delivery).traceparent)])
-
-    def _span(self, delivery: Claimed) -> SpanContext:
-        return contexts.of_attempt(self._traces.event(delivery.event_id), delivery.id, delivery.fence)
+        span = contexts.of_attempt(self._traces.event(delivery.event_id), delivery.id, delivery.fence)
+        return replace(request, headers=[*request.headers, (_HEADER, span.traceparent)])
 
 
 def _of_request(attempt: Attempt) -> dict[str, str | int]:
