@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import falcon
@@ -22,18 +22,22 @@ from relay.errors import Invalid, NotFound
 from relay.runtime import Web
 from relay.settings import Settings, read_settings
 
+if TYPE_CHECKING:
+    from api.tracing import RequestSpans
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def create_app(settings: Settings) -> falcon.asgi.App[Request, Response]:
     """Build the application; it opens and closes what it needs with the server's lifespan."""
     web = Web(settings)
-    app = falcon.asgi.App(middleware=[_Lifespan(web), _RequestIds()])
+    spans = _spans(web)
+    app = falcon.asgi.App(middleware=[_Lifespan(web), _RequestIds(), *([spans] if spans else [])])
     app.req_options.strip_url_path_trailing_slash = True
     app.add_error_handler(Exception, _render_error)
     app.add_error_handler(falcon.HTTPError, _render_error)
     callers = Keys(web.db) if settings.auth_enabled else Everybody(web.db, web.vault)
-    sending = Sending(web)
+    sending = Sending(web, spans=spans)
     graphql = GraphQLResource(web, callers=callers, sending=sending)
     app.add_route("/graphql", graphql)
     app.add_route("/graphql/schema", graphql, suffix="schema")
@@ -55,6 +59,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()["app"] = app = create_app(read_settings())
     return app
+
+
+def _spans(web: Web) -> RequestSpans | None:
+    """None where there are no traces, and then nothing of them is imported."""
+    if web.traces is None:
+        return None
+    from api.tracing import RequestSpans
+
+    return RequestSpans(web.traces)
 
 
 class _Lifespan:

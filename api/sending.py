@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from relay import metrics
@@ -38,11 +39,20 @@ class Sent:
     accepted: Accepted
 
 
+class Spans(Protocol):
+    """Makes traces of what was sent (`api.tracing`)."""
+
+    def accepted(self, results: Sequence[Sent | RelayError], *, since_ns: int) -> None:
+        """Hear what became of a request that came at that time."""
+        ...
+
+
 class Sending:
     """Checks and accepts events; knows the hidden endpoints of the URLs it was sent lately."""
 
-    def __init__(self, web: Web) -> None:
+    def __init__(self, web: Web, *, spans: Spans | None = None) -> None:
         self._web = web
+        self._spans = spans
         self._destinations: OrderedDict[tuple[UUID, str], UUID] = OrderedDict()
 
     async def send(self, tenant_id: UUID, request: Request) -> Sent:
@@ -54,6 +64,7 @@ class Sending:
 
     async def send_all(self, tenant_id: UUID, requests: Sequence[Request]) -> list[Sent | RelayError]:
         """Accept each event on its own, in the order given, with one commit. Raises Invalid for too many."""
+        started_ns = time.time_ns() if self._spans else 0
         try:
             results = await self._send_all(tenant_id, requests)
         except RelayError as error:
@@ -62,6 +73,8 @@ class Sending:
         for reason, n in Counter(one.code.lower() for one in results if isinstance(one, RelayError)).items():
             metrics.REFUSED.labels(reason).inc(n)
         metrics.REPEATED.inc(sum(isinstance(one, Sent) and one.accepted.duplicate for one in results))
+        if self._spans is not None:
+            self._spans.accepted(results, since_ns=started_ns)
         return results
 
     async def _send_all(self, tenant_id: UUID, requests: Sequence[Request]) -> list[Sent | RelayError]:

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from relay import archive, partitions, postgres
+from relay import archive, partitions, postgres, traces
 from relay.catalog.secrets import Vault
 from relay.clock import Clock
 from relay.db import LOST, Database
@@ -44,6 +44,9 @@ from relay.tasks import cancel, every
 from relay.upkeep import Upkeep
 from relay.vitals import HEALTH_S, Vitals, health
 
+if TYPE_CHECKING:
+    from relay.traces.export import Traces
+
 _CLOCK_CHECK_S = 30.0
 _REDIS_TIMEOUT_S = 2.0
 _HINT_S = 0.1
@@ -68,6 +71,7 @@ class Web:
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
         self.presence = Presence(self.db)
+        self.traces = traces.begin(settings, service="relay-web")
         self._vitals = Vitals(settings, self.db, self.queue)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -90,6 +94,8 @@ class Web:
         await self.db.close()
         await self.queue.close()
         await self.counters.close()
+        if self.traces is not None:
+            await self.traces.end()
 
     async def health(self) -> dict[str, str]:
         """See `health`."""
@@ -141,6 +147,7 @@ class Worker:
             on_waiting=self._wake_clock,
         )
         self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
+        self.traces = self._begin_traces()
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
         self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._wake_clock)
         self.clock = self._make_clock()
@@ -149,6 +156,14 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
+
+    def _begin_traces(self) -> Traces | None:
+        begun = traces.begin(self.settings, service="relay-worker")
+        if begun is not None:
+            from relay.delivery.tracing import DeliverySpans
+
+            self.sender.spans = self.fanout.spans = DeliverySpans(begun, forwards=self.settings.traces_forward)
+        return begun
 
     def _make_deliverer(self) -> Deliverer:
         return Deliverer(
@@ -224,6 +239,8 @@ class Worker:
         await self.queue.close()
         await self._beat_db.close()
         await self.db.close()
+        if self.traces is not None:
+            await self.traces.end()
 
     async def _stop_beating(self) -> None:
         """Before the number goes: a beat without it would take a new one."""

@@ -128,6 +128,15 @@ class Settings(BaseModel):
         validate_default=True,
         description="With otel: URL of the OTLP/HTTP receiver; its path is /v1/metrics if it has none.",
     )
+    traces_endpoint: ReceiverUrl | Literal[""] = Field(
+        "", description="URL of an OTLP/HTTP receiver of traces, /v1/traces if it has no path; empty: no traces."
+    )
+    traces_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Part of the events, and of the requests, that is traced: from 0 to 1."
+    )
+    traces_forward: Flag = Field(
+        False, description="true: requests to endpoints carry a traceparent header, which names the attempt."
+    )
     allowed_private_networks: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
         (), description="Private networks that endpoints may be in, separated by commas. Cloud metadata never."
     )
@@ -143,6 +152,13 @@ class Settings(BaseModel):
     def _with_otel(cls, value: str, info: ValidationInfo) -> str:
         if info.data.get("metrics_provider") == "otel" and not value:
             raise ValueError("must be set where METRICS_PROVIDER is otel")
+        return value
+
+    @field_validator("traces_forward")
+    @classmethod
+    def _with_traces(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's
+        if value and not info.data.get("traces_endpoint"):
+            raise ValueError("needs TRACES_ENDPOINT, for it names spans that are sent there")
         return value
 
     @property

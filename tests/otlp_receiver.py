@@ -6,12 +6,40 @@ import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
+
+KINDS = {
+    OtlpSpan.SpanKind.Value(f"SPAN_KIND_{name.upper()}"): name for name in ("server", "producer", "consumer", "client")
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span as it came, ids as in a traceparent."""
+
+    service: str
+    name: str
+    kind: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    links: list[tuple[str, str]]
+    attributes: dict[str, str | int]
+    failed: bool
+    start_ns: int
+    end_ns: int
+
+    @property
+    def id(self) -> tuple[str, str]:
+        return self.trace_id, self.span_id
 
 
 class Receiver:
@@ -22,6 +50,14 @@ class Receiver:
         self.status = 200
         self.paths: list[str] = []
         self.messages: list[ExportMetricsServiceRequest] = []
+        self.spans: list[Span] = []
+        self.bytes_of_traces = b""
+
+    def take_spans(self, body: bytes) -> None:
+        self.bytes_of_traces += body
+        for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            service = dict(labels(of_resource.resource.attributes))["service.name"]
+            self.spans += [_span(service, one) for scope in of_resource.scope_spans for one in scope.spans]
 
     def metrics(self) -> dict[str, Metric]:
         """The metrics of the last message by name."""
@@ -38,6 +74,22 @@ class Receiver:
         metric = self.metrics()[name]
         points = metric.sum.data_points if metric.HasField("sum") else metric.gauge.data_points
         return {labels(point.attributes): point.as_double for point in points}
+
+
+def _span(service: str, one: OtlpSpan) -> Span:
+    return Span(
+        service=service,
+        name=one.name,
+        kind=KINDS[one.kind],
+        trace_id=one.trace_id.hex(),
+        span_id=one.span_id.hex(),
+        parent_id=one.parent_span_id.hex(),
+        links=[(link.trace_id.hex(), link.span_id.hex()) for link in one.links],
+        attributes={each.key: each.value.string_value or each.value.int_value for each in one.attributes},
+        failed=one.status.code == one.status.STATUS_CODE_ERROR,
+        start_ns=one.start_time_unix_nano,
+        end_ns=one.end_time_unix_nano,
+    )
 
 
 def labels(attributes: object) -> tuple[tuple[str, str], ...]:
@@ -59,7 +111,11 @@ def otlp_receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.paths.append(self.path)
-            receiver.messages.append(ExportMetricsServiceRequest.FromString(_plain(body, self.headers)))
+            plain = _plain(body, self.headers)
+            if self.path.endswith("/v1/traces"):
+                receiver.take_spans(plain)
+            else:
+                receiver.messages.append(ExportMetricsServiceRequest.FromString(plain))
             self.send_response(receiver.status)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -27,6 +27,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "log",
         "processes",
         "metrics",
+        "traces",
+        "otlp_http",
         "partitions",
         "archive",
         "archive_files",
@@ -61,6 +63,7 @@ KEPT: dict[str, tuple[str, ...]] = {
     "dramatiq": ("actors", "relay.queue", "relay.broker"),
     "pycurl": ("relay.delivery",),
     "jsonpath_rfc9535": ("relay.catalog",),
+    "opentelemetry": ("relay.traces.export", "relay.metrics.otlp"),
 }
 # Entry points read the environment; whoever else needs a setting is given it.
 MAY_READ_ENVIRONMENT = ("relay.settings", "relay.cli", "relay.metrics.files", "actors.main", "actors.dramatiq_master")

@@ -54,7 +54,7 @@ def test_every_documented_default_and_description_is_the_real_one() -> None:
     for field, info in Settings.model_fields.items():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{field.upper()}`"))
         _, _, default, description, _ = (cell.strip() for cell in row.split("|"))
-        shown = {True: "true", False: "false", "": "", (): ""}.get(info.default, str(info.default))
+        shown = {"True": "true", "False": "false", "()": ""}.get(str(info.default), str(info.default))
         assert default == ("required" if info.is_required() else f"`{shown}`" if shown else "empty"), field
         assert description == info.description, field
 

@@ -7,8 +7,10 @@ before an event was accepted gets it: subscriptions are compared with Postgres a
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from relay import metrics
@@ -20,6 +22,9 @@ from relay.delivery.live import FIFO, Dispatched, Planned, insert, lane_of, tier
 from relay.ids import Uuid7, fence
 from relay.intake import outbox
 from relay.intake.outbox import Entry, Head, Hints
+
+if TYPE_CHECKING:
+    from relay.delivery.tracing import DeliverySpans
 
 MAX_EVENTS = 500
 MAX_DELIVERIES = 5_000
@@ -56,6 +61,8 @@ class FanOut:
         self._on_waiting = on_waiting
         self._ids = ids
         self._window = window
+        #: Makes traces of what is fanned out; None: nobody asked for them.
+        self.spans: DeliverySpans | None = None
         self._hints = Hints()
         self._matchers: dict[UUID, tuple[int, Matcher[Subscriber]]] = {}
 
@@ -85,7 +92,7 @@ class FanOut:
 
         A batch that cannot be stored is halved until the event at fault stands alone; that one is set aside, visibly.
         """
-        mine, head = list(shards), None
+        mine, head, started_ns = list(shards), None, time.time_ns() if self.spans else 0
         try:
             async with self._db.transaction() as conn:
                 mine = await outbox.lock_shards(conn, shards)
@@ -93,13 +100,16 @@ class FanOut:
                     return None
                 head = await outbox.read_head(conn, mine, hints=self._hints, limit=limit)
                 with metrics.DATABASE_SECONDS.labels("fan_out").time():
-                    dispatched, waiting, done = await self._fan_out(conn, head)
+                    dispatched, waiting, matched = await self._fan_out(conn, head)
         except REPEATABLE:
             return _Batch(mine, [], found=True, limit=limit)
         except SPLITTABLE as cause:
             if limit == 1 and head is not None:
                 await self._set_aside(head.entries[0], cause)
             return _Batch(mine, [], found=True, limit=max(1, limit // 2))
+        done = len(matched)
+        if self.spans is not None:
+            self.spans.fanned_out(head.entries[:done], matched, since_ns=started_ns)
         self._hints.learn(mine, head if done == len(head.entries) else _shortened(head, done))
         metrics.FANNED_OUT.inc(done)
         if done:
@@ -117,10 +127,10 @@ class FanOut:
         async with self._db.connection() as conn:
             await outbox.set_aside(conn, entry, reason=str(cause).splitlines()[0][:500])
 
-    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int, int]:
-        """Return what goes out at once, how many deliveries wait, and how many events are done."""
+    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int, list[int]]:
+        """Return what goes out at once, how many deliveries wait, and for each event that is done how many it made."""
         if not head.entries:
-            return [], 0, 0
+            return [], 0, []
         events = await _read_events(conn, head.entries)
         await self._refresh(conn, head.entries)
         matched = self._match(events)
@@ -131,12 +141,13 @@ class FanOut:
             for event, targets in matched
             for target in targets
         ]
-        entries = head.entries[: len(matched)]
+        counts = [len(targets) for _, targets in matched]
+        entries = head.entries[: len(counts)]
         async with conn.pipeline():
-            await _prove(conn, entries, [len(targets) for _, targets in matched])
+            await _prove(conn, entries, counts)
             await outbox.remove(conn, entries)
             dispatched = await insert(conn, planned, window=self._window) if planned else []
-        return dispatched, len(planned) - len(dispatched), len(entries)
+        return dispatched, len(planned) - len(dispatched), counts
 
     def _match(self, events: Iterable[_Event]) -> list[tuple[_Event, list[Subscriber]]]:
         """Each event with those it is for, until there is enough for one transaction."""

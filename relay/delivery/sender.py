@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from relay import metrics
@@ -25,6 +26,9 @@ from relay.delivery.recorder import Recorder
 from relay.delivery.request import build_request
 from relay.delivery.slots import Slots
 from relay.delivery.transport import Request, Response, Transport
+
+if TYPE_CHECKING:
+    from relay.delivery.tracing import DeliverySpans
 
 _LOG = logging.getLogger(__name__)
 _FLOWS = 10_000
@@ -41,6 +45,8 @@ class Sender:
         self._recorder = recorder
         self._slots = Slots(slots)
         self._may_send = may_send
+        #: Makes traces of what is sent; None: nobody asked for them.
+        self.spans: DeliverySpans | None = None
         self._flows: dict[UUID, Flow] = {}
         self._stopped = False
         self._starved: dict[Flow, None] = {}
@@ -231,6 +237,8 @@ class Sender:
             self._not_signed(shipment, cause)
             asyncio.get_running_loop().call_soon(end)
             return
+        if self.spans is not None:
+            request = self.spans.forwarded(request, shipment.delivery)
         future = self._transport.post(request)
         future.add_done_callback(partial(self._answered, shipment, flow, request, end))
 
@@ -274,6 +282,8 @@ class Sender:
             shipment.done()
         else:
             self._recorder.add(replace(recorded, done=shipment.done))
+        if self.spans is not None:
+            self.spans.attempted(shipment.delivery, outcome, attempt)
 
     def _not_signed(self, shipment: Shipment, cause: ValueError) -> None:
         _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause)

@@ -8,32 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import gzip
-import logging
 import os
 import socket
 import time
 from contextlib import suppress
 from typing import IO
-from urllib.parse import urlsplit
-
-import urllib3
 
 from relay import __version__
 from relay.metrics import files, otlp
 from relay.metrics.page import families
+from relay.otlp_http import OtlpReceiver
 
 EVERY_S = 15.0
 _TIMEOUT_S = 5.0
 _END_S = 2.0
 _LOOK_S = 0.05
-_WARN_EVERY_S = 60.0
-_HEADERS = {
-    "Content-Type": "application/x-protobuf",
-    "Content-Encoding": "gzip",
-    "User-Agent": f"relay/{__version__}",
-}
-_LOG = logging.getLogger(__name__)
 
 
 class Push:
@@ -41,10 +30,10 @@ class Push:
 
     def __init__(self, endpoint: str, *, service: str, every_s: float = EVERY_S) -> None:
         """`endpoint`: the receiver's URL; without a path, `/v1/metrics` below it."""
-        self._url = endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}/v1/metrics"
+        warning = "metrics are not taken by METRICS_ENDPOINT, and wait"
+        self._receiver = OtlpReceiver(endpoint, path="/v1/metrics", warning=warning)
         self._every_s = every_s
         self._lock: IO[str] | None = None
-        self._warned_at = float("-inf")
         self._since_ns = files.began_ns()
         self._resource = {
             "service.name": service,
@@ -52,7 +41,6 @@ class Push:
             "service.instance.id": f"{socket.gethostname()}:{files.FOLDER.name if files.FOLDER else os.getpid()}",
             "host.name": socket.gethostname(),
         }
-        self._http = urllib3.PoolManager(retries=False)
 
     async def run(self) -> None:
         """Push every so often, while it is this process's turn, for ever."""
@@ -90,15 +78,6 @@ class Push:
     def _push(self, timeout_s: float) -> None:
         try:
             message = otlp.request(families(), resource=self._resource, since_ns=self._since_ns, now_ns=time.time_ns())
-            body = gzip.compress(message.SerializeToString(), compresslevel=1)
-            answer = self._http.request("POST", self._url, body=body, headers=_HEADERS, timeout=timeout_s)
-        except (urllib3.exceptions.HTTPError, OSError) as cause:
-            self._warn(str(cause))
-        else:
-            if answer.status >= 300:
-                self._warn(f"it answered {answer.status}")
-
-    def _warn(self, cause: str) -> None:
-        if time.monotonic() - self._warned_at >= _WARN_EVERY_S:
-            self._warned_at = time.monotonic()
-            _LOG.warning("metrics are not taken by METRICS_ENDPOINT, and wait: %s", cause)
+        except OSError as cause:  # the metrics folder
+            return self._receiver.warn(str(cause))
+        self._receiver.post(message.SerializeToString(), timeout_s=timeout_s)

@@ -96,7 +96,7 @@ class Paused(FanOut):
         super().__init__(db, ids=Uuid7())
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int, int]:
+    async def _fan_out(self, conn: Conn, head: Head) -> tuple[list[Dispatched], int, list[int]]:
         result = await super()._fan_out(conn, head)
         self.reached.set()
         await self.go_on.wait()

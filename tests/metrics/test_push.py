@@ -76,7 +76,7 @@ async def test_it_pushes_again_and_again_and_goes_on_when_the_receiver_was_away(
     with caplog.at_level(logging.WARNING), otlp_receiver() as receiver:
         pushing = asyncio.ensure_future(away.run())
         await until(lambda: "metrics are not taken by METRICS_ENDPOINT" in caplog.text, 5)
-        away._url = f"{receiver.url}/own/path"
+        away._receiver.url = f"{receiver.url}/own/path"
         await until(lambda: len(receiver.messages) > 2, 5)
         receiver.status = 503
         before = len(receiver.messages)
