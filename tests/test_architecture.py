@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "db",
         "queue",
         "broker",
+        "messages",
         "chores",
         "vitals",
         "pump",
