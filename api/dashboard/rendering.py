@@ -29,7 +29,7 @@ _PART_WORDS = {
 }
 _WHAT = (
     "<p>A message is a hint that there is work, and carries ids only. What waits to be delivered is in Postgres, so"
-    " losing, repeating or deleting a message loses no delivery: <code>relay stats</code> counts those.</p>"
+    " losing, repeating or deleting a message loses no delivery: <code>relay top</code> shows those.</p>"
 )
 
 

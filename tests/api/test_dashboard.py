@@ -244,7 +244,6 @@ async def test_a_redis_with_100_000_other_keys_is_never_searched(api: Api, setti
         asked: dict[str, Any] = client.info("commandstats")
     assert "cmdstat_zrevrange" in asked
     assert not {name for name in asked if re.search("keys|scan|smembers|hgetall|eval", name)}
-    assert max(stat["usec_per_call"] for stat in asked.values()) < 5000
     client.flushall()
     client.close()
 
