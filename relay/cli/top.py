@@ -49,7 +49,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--once", action="store_true", help="one look, and end")
+    parser.add_argument("--once", action="store_true", help="one look, with rates of the last two minutes, and end")
     parser.add_argument("--interval", type=_interval, default=_USUAL_S, metavar="S", help="seconds between looks (2)")
     parser.add_argument("--json", action="store_true", help="one JSON object a look, each on its line")
     add_connection(parser)
