@@ -12,6 +12,7 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from api.auth import Everybody, Keys
+from api.dashboard import DashboardResource
 from api.errors import MethodNotAllowed, graphql_extensions, headers_of, rest_body, shown, status_of
 from api.graphql.view import GraphQLResource
 from api.health import HealthResource, MetricsResource
@@ -49,6 +50,9 @@ def create_app(settings: Settings) -> falcon.asgi.App[Request, Response]:
     app.add_route("/health/ready", health, suffix="ready")
     if settings.metrics_provider == "prometheus":
         app.add_route("/metrics", MetricsResource(callers=callers))
+    dashboard = DashboardResource(web, callers=callers)
+    app.add_route("/dramatiq", dashboard)
+    app.add_route("/dramatiq/{queue}", dashboard, suffix="queue")
     add_playground(app, settings)
     return app
 

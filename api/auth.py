@@ -124,15 +124,23 @@ def _client_id(text: str) -> UUID:
         raise Invalid(f"{_CLIENT_HEADER} must be a client's id.", field=_CLIENT_HEADER) from cause
 
 
+def take_basic(req: Request) -> None:
+    """Let Basic count for this request, though it is no GET: it comes from a page of ours, and no other site's."""
+    req.context.takes_basic = True
+
+
 def presented_key(req: Request) -> str | None:
-    """The key that came with the request. Basic (the key as password) is for browsers and counts for GET only."""
+    """The key that came with the request. Basic (the key as password) is for browsers and counts for GET only.
+
+    A browser sends it along with whatever any site has it post; see `take_basic`.
+    """
     key = req.get_header("X-API-Key")
     if key:
         return key.strip()
     scheme, _, value = (req.get_header("Authorization") or "").partition(" ")
     if scheme.lower() == "bearer" and value:
         return value.strip()
-    if scheme.lower() == "basic" and req.method == "GET":
+    if scheme.lower() == "basic" and (req.method == "GET" or req.context.get("takes_basic")):
         return _password(value)
     return None
 

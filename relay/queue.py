@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+import redis.asyncio
 from dramatiq import Message
 from dramatiq.common import current_millis
 
@@ -78,6 +79,11 @@ class Queue:
         self._redis = asyncio_client(redis_url, Limits(pool_size, timeout_s=timeout_s))
         self._enqueue = self._redis.register_script(_ENQUEUE)
         self._ring = self._redis.register_script(_RING)
+
+    @property
+    def commands(self) -> redis.asyncio.Redis:
+        """The connections, for who looks into the queues (`relay.messages`)."""
+        return self._redis
 
     async def enqueue(self, hints: Sequence[Hint]) -> None:
         """Put the hints into their queues, one command a queue, and wake its consumers. Raises UNREACHABLE."""

@@ -118,6 +118,9 @@ class Settings(BaseModel):
     shutdown_grace_s: int = Field(25, ge=1, le=600, description="Seconds a worker has to finish what it sends.")
     auth_enabled: Flag = Field(True, description="false: no keys, one client with every scope. For development only.")
     enable_playground: Flag = Field(False, description="true: serve /playground.")
+    dramatiq_dashboard_writes: Flag = Field(
+        False, description="true: /dramatiq may requeue and delete failed messages; else it only shows."
+    )
     log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="The least level that is logged.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else json.")
     metrics_provider: Literal["prometheus", "otel", ""] = Field(

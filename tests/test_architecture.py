@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "db",
         "queue",
         "broker",
+        "messages",
         "chores",
         "vitals",
         "pump",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,10 +19,10 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "
 
 
 class Paint:
-    """Colours text for one stream; off unless that is a terminal."""
+    """Colours text for one stream; off unless that is a terminal, and NO_COLOR is not set."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._on = stream is not None and stream.isatty()
+        self._on = stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
 
     def __call__(self, text: str, colour: str) -> str:
         """Return the text in a colour: bold, dim, red, green, yellow or cyan."""

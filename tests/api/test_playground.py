@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +14,14 @@ import pytest
 from graphql import parse, validate
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Page
 
 from api.graphql.schema import core_schema
 from api.playground import add_routes
 from api.playground.static import ASSETS
 from api.playground.tabs import TABS
 from relay.settings import Settings, read_settings
+from tests.browser import Watched, browser_page
 from tests.e2e.system import running_system
 
 NAMES = ["CreateEndpoint", "Send", "Look", "Stats"]
@@ -115,7 +115,13 @@ def test_what_is_disabled_is_not_there_and_the_home_page_says_so() -> None:
 
 def test_the_home_page_links_to_everything_and_has_no_script() -> None:
     home = client().simulate_get("/", host="relay.example", port=8443).text
-    assert re.findall(r'<a href="([^"]+)"', home) == ["playground", "health/live", "health/ready", "metrics"]
+    assert re.findall(r'<a href="([^"]+)"', home) == [
+        "playground",
+        "health/live",
+        "health/ready",
+        "metrics",
+        "dramatiq",
+    ]
     assert "curl http://relay.example:8443/api/v1/events \\\n" in home
     assert "<script" not in home
     assert "X-API-Key" not in home
@@ -156,28 +162,8 @@ def keyed() -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
-        page.set_default_timeout(20_000)
+    with browser_page() as page:
         yield page
-        browser.close()
-
-
-class Watched:
-    """What a page asked for and complained about, from the moment it is watched."""
-
-    def __init__(self, page: Page) -> None:
-        self.urls: list[str] = []
-        self.complaints: list[str] = []
-        page.on("request", lambda request: self.urls.append(request.url))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", self._hear)
-
-    def _hear(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
 
 
 def run_tab(page: Page, name: str) -> dict[str, Any]:

@@ -161,6 +161,21 @@ def test_stats_are_shown_and_watched(running_relay: RunningRelay) -> None:
         assert watching.wait(timeout=DEADLINE_S) == 0
 
 
+def test_top_shows_what_moves(running_relay: RunningRelay) -> None:
+    event_type = _type()
+    with _listening(running_relay, "--types", event_type, "--count", "1") as listener:
+        running_relay.run("send", event_type)
+        _next(listener)
+        deadline = time.monotonic() + DEADLINE_S
+        while not (seen := json.loads(running_relay.run("top", "--once", "--json").stdout))["rates"]["delivered"]:
+            assert time.monotonic() < deadline, seen
+    assert seen["activity"]["delivered"] >= 1
+    assert (seen["activity"]["workers"], seen["activity"]["webProcesses"]) == (1, 1)
+    page = running_relay.run("top", "--once").stdout
+    assert "workers 1   web processes 1" in page
+    assert "on the wire" in page
+
+
 def test_the_policy_of_an_endpoint_is_simulated_and_varied(running_relay: RunningRelay) -> None:
     create = """mutation Create($input: CreateEndpointInput!) { createEndpoint(input: $input) { endpoint { id } } }"""
     input = {"url": "http://127.0.0.1:9000/hook", "eventTypes": [_type()], "retrySchedule": [1000, 60000]}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from relay import messages
+from relay.queue import QUEUES
 from relay.redis_modes import refuse_wrong_redis
 from relay.settings import Settings, SettingsError
 from tests.ledger import offenders
@@ -43,6 +45,7 @@ async def test_a_master_that_dies_or_goes_silent_costs_seconds_and_no_event(sett
                 process.kill()
                 print(process.text()[-10_000:])
             assert set(sink.events()) == set(sent)
+            assert {one.queue for one in await messages.depths(shop.web.queue.commands)} == set(QUEUES.values())
             assert await offenders(shop.web.db) == {}
     for secret in (IN_URL, "p@ss", "of the sentinels", "of%20the"):
         assert secret not in process.text()
