@@ -43,7 +43,7 @@ class CircuitBreaker(Middleware):
         self._breaker = Breaker(relay.db, Counters(relay.settings.state_url, connections=connections))
         self._breaker.on_opened.append(self._opened)
         self._breaker.on_closed.append(self._closed)
-        relay.recorder.on_recorded = self._breaker.hear
+        relay.recorder.on_recorded.append(self._breaker.hear)
         relay.taker.may_probe = self._breaker.may_probe
         relay.recorder.on_end = self._breaker.close
 

@@ -276,7 +276,7 @@ class Sender:
             self._recorder.add(replace(recorded, done=shipment.done))
 
     def _not_signed(self, shipment: Shipment, cause: ValueError) -> None:
-        _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause)
+        _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause, extra=shipment.delivery.ids)
         attempt = Attempt(Reason.AUTH_FAILED, shipment.destination.url, 0.0, error="Relay could not sign the request.")
         self._record(shipment, outcome_of(shipment, Reason.AUTH_FAILED), attempt)
 
