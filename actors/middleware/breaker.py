@@ -48,11 +48,13 @@ class CircuitBreaker(Middleware):
         relay.recorder.on_end = self._breaker.close
 
     def _opened(self, opened: Sequence[Opened]) -> None:
+        self._process.relay.feed.hear_circuits(opened)
         self._process.relay.notifier.tell_soon(
             [notices.circuit_opened(one.tenant_id, one.endpoint_id, next_probe_at=one.next_probe_at) for one in opened]
         )
 
     def _closed(self, closed: Sequence[Closed]) -> None:
+        self._process.relay.feed.hear_circuits(closed)
         self._process.relay.notifier.tell_soon(
             [notices.circuit_closed(one.tenant_id, one.endpoint_id) for one in closed]
         )

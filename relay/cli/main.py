@@ -27,6 +27,7 @@ COMMANDS = (
     "relay.cli.listen",
     "relay.cli.why",
     "relay.cli.stats",
+    "relay.cli.logs",
     "relay.cli.verify",
     "relay.cli.doctor",
     "relay.cli.queue",
