@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from api.auth import Everybody, Keys
+from api.connections import App, hear_of_stop
 from api.dashboard import DashboardResource
 from api.errors import MethodNotAllowed, graphql_extensions, headers_of, rest_body, shown, status_of
 from api.graphql.view import GraphQLResource
@@ -19,6 +21,7 @@ from api.health import HealthResource, MetricsResource
 from api.intake import IntakeResource
 from api.playground import add_routes as add_playground
 from api.sending import Sending
+from api.stream import StreamResource
 from relay.errors import Invalid, NotFound
 from relay.runtime import Web
 from relay.settings import Settings, read_settings
@@ -33,7 +36,7 @@ def create_app(settings: Settings) -> falcon.asgi.App[Request, Response]:
     """Build the application; it opens and closes what it needs with the server's lifespan."""
     web = Web(settings)
     spans = _spans(web)
-    app = falcon.asgi.App(middleware=[_Lifespan(web), _RequestIds(), *([spans] if spans else [])])
+    app = App(middleware=[_Lifespan(web), _RequestIds(), *([spans] if spans else [])])
     app.req_options.strip_url_path_trailing_slash = True
     app.add_error_handler(Exception, _render_error)
     app.add_error_handler(falcon.HTTPError, _render_error)
@@ -45,6 +48,7 @@ def create_app(settings: Settings) -> falcon.asgi.App[Request, Response]:
     intake = IntakeResource(web, callers=callers, sending=sending)
     app.add_route("/api/v1/events", intake)
     app.add_route("/api/v1/events/batch", intake, suffix="batch")
+    app.add_route("/logs/stream", StreamResource(web.feed, callers=callers))
     health = HealthResource(web)
     app.add_route("/health/live", health, suffix="live")
     app.add_route("/health/ready", health, suffix="ready")
@@ -79,11 +83,14 @@ class _Lifespan:
 
     def __init__(self, web: Web) -> None:
         self._web = web
+        self._deafen: Callable[[], None] = lambda: None
 
     async def process_startup(self, scope: object, event: object) -> None:
         await self._web.open()
+        self._deafen = hear_of_stop(self._web.feed.end)
 
     async def process_shutdown(self, scope: object, event: object) -> None:
+        self._deafen()
         await self._web.close()
 
 

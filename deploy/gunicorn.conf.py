@@ -6,6 +6,9 @@ import os
 import shutil
 import sys
 
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
 from relay import log
 from relay.processes import end_with_parent, metrics_folder
 from relay.redis_modes import refuse_wrong_redis
@@ -30,6 +33,17 @@ else:
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "uvicorn_worker.UvicornWorker"
+
+
+class logger_class(Logger):  # noqa: N801 - the name of gunicorn's setting
+    """gunicorn's own lines in the format of all others."""
+
+    def setup(self, cfg: Config) -> None:
+        """Have no handlers of its own."""
+        super().setup(cfg)
+        log.configure(_settings)
+
+
 proc_name = "relay-web"
 backlog = 2048
 keepalive = 75  # seconds; longer than the idle time of common load balancers, so that they close first

@@ -61,7 +61,12 @@ class Shares:
     @property
     def broker(self) -> int:
         """A worker's consumers and threads: what is left."""
-        return self.pool_size - self.wake - self.counters - self.queue
+        return self.pool_size - self.wake - self.counters - self.queue - self.feed
+
+    @property
+    def feed(self) -> int:
+        """What a worker writes the live view with."""
+        return 1
 
     @property
     def web_counters(self) -> int:
@@ -71,7 +76,12 @@ class Shares:
     @property
     def web_queue(self) -> int:
         """A web process's producers."""
-        return self.pool_size - self.web_counters
+        return self.pool_size - self.web_counters - self.web_feed
+
+    @property
+    def web_feed(self) -> int:
+        """What a web process reads the live view with: one that waits, and one for who joins."""
+        return 2
 
 
 def client(url: str, limits: Limits, *, decode_responses: bool = False) -> redis.Redis:

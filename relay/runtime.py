@@ -28,6 +28,8 @@ from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender
 from relay.delivery.taker import Taker
 from relay.delivery.transport import Transport
+from relay.feed.hub import Hub
+from relay.feed.publisher import Publisher
 from relay.ids import PostgresTime, Uuid7
 from relay.insight.leader import LeaderGauges
 from relay.intake.collector import Collector
@@ -68,6 +70,7 @@ class Web:
         connections = Shares(settings.redis_pool_size)
         self.queue = Queue(settings.redis_url, pool_size=connections.web_queue, timeout_s=_REDIS_TIMEOUT_S)
         self.counters = Counters(settings.state_url, connections=connections.web_counters)
+        self.feed = Hub(settings.redis_url, connections=connections.web_feed)
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
         self.presence = Presence(self.db)
@@ -89,6 +92,7 @@ class Web:
         await cancel(self._tasks)
         await self.presence.end()
         await self._vitals.stop()
+        await self.feed.close()
         await self.doorbell.close()
         await self.replica.close()
         await self.db.close()
@@ -130,6 +134,8 @@ class Worker:
         self.beats = Beats(self._beat_db, self.holdings)
         self.transport = Transport(Guard(settings.allowed_private_networks))
         self.recorder = Recorder(self.db, self.holdings, on_dead=self._announce_dead, on_waiting=self._wake_clock)
+        self.feed = Publisher(settings.redis_url)
+        self.recorder.on_recorded.append(self.feed.hear)
         self.sender = Sender(
             self.transport, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
         )
@@ -235,6 +241,7 @@ class Worker:
                 await self.beats.end()
         await self._stop_beating()
         await self._vitals.stop()
+        await self.feed.close()
         await self.transport.close()
         await self.queue.close()
         await self._beat_db.close()

@@ -32,8 +32,8 @@ def count(url: str, name: str) -> int:
 @given(st.integers(8, 10_000))
 def test_the_shares_of_a_process_are_together_its_pool(size: int) -> None:
     shares = Shares(size)
-    assert shares.wake + shares.counters + shares.queue + shares.broker == size
-    assert shares.web_queue + shares.web_counters == size
+    assert shares.wake + shares.counters + shares.queue + shares.broker + shares.feed == size
+    assert shares.web_queue + shares.web_counters + shares.web_feed == size
     assert min(shares.broker, shares.queue, shares.counters, shares.web_counters) >= 1
 
 

@@ -43,16 +43,18 @@ class CircuitBreaker(Middleware):
         self._breaker = Breaker(relay.db, Counters(relay.settings.state_url, connections=connections))
         self._breaker.on_opened.append(self._opened)
         self._breaker.on_closed.append(self._closed)
-        relay.recorder.on_recorded = self._breaker.hear
+        relay.recorder.on_recorded.append(self._breaker.hear)
         relay.taker.may_probe = self._breaker.may_probe
         relay.recorder.on_end = self._breaker.close
 
     def _opened(self, opened: Sequence[Opened]) -> None:
+        self._process.relay.feed.hear_circuits(opened)
         self._process.relay.notifier.tell_soon(
             [notices.circuit_opened(one.tenant_id, one.endpoint_id, next_probe_at=one.next_probe_at) for one in opened]
         )
 
     def _closed(self, closed: Sequence[Closed]) -> None:
+        self._process.relay.feed.hear_circuits(closed)
         self._process.relay.notifier.tell_soon(
             [notices.circuit_closed(one.tenant_id, one.endpoint_id) for one in closed]
         )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import urllib3
@@ -66,11 +68,31 @@ class Client:
             raise self._stranger(response)
         return response.data.decode(errors="replace")
 
-    def _request(
-        self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> urllib3.BaseHTTPResponse:
+    @contextmanager
+    def stream(self, path: str, *, silence_s: float, headers: dict[str, str]) -> Iterator[Iterator[bytes]]:
+        """Lend what a page that goes on sends, as it comes; raises Unavailable when it ends or says nothing for so long."""
+        timeout = urllib3.Timeout(connect=_CONNECT_S, read=silence_s)
+        with self._translated():
+            response = self._http.request(
+                "GET",
+                self.url + path,
+                headers={**self._headers, **headers},
+                timeout=timeout,
+                preload_content=False,
+            )
+            try:
+                if response.status != 200:
+                    self._json(response)
+                    raise self._stranger(response)
+                yield response.stream()
+            finally:
+                response.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Make of what urllib3 raises a sentence for the person at the terminal."""
         try:
-            return self._http.request(method, self.url + path, body=body, headers={**self._headers, **(headers or {})})
+            yield
         except (urllib3.exceptions.LocationValueError, UnicodeError) as cause:
             raise Invalid(f"{self.url} is not an address that can be asked ({cause}).") from cause
         except urllib3.exceptions.ReadTimeoutError as cause:
@@ -81,6 +103,12 @@ class Client:
             raise Unavailable(
                 f"No Relay answers at {self.url}. Start one with `relay up`, or name another with --url or RELAY_URL."
             ) from cause
+
+    def _request(
+        self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        with self._translated():
+            return self._http.request(method, self.url + path, body=body, headers={**self._headers, **(headers or {})})
 
     def _json(self, response: urllib3.BaseHTTPResponse) -> dict[str, Any]:
         try:

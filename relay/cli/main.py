@@ -28,6 +28,7 @@ COMMANDS = (
     "relay.cli.why",
     "relay.cli.stats",
     "relay.cli.top",
+    "relay.cli.logs",
     "relay.cli.verify",
     "relay.cli.doctor",
     "relay.cli.queue",

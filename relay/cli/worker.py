@@ -30,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     """Replace this process by Dramatiq's; a wrong setting is told before."""
     environment = command_environment()
     settings = read_settings(environment)
+    if settings.log_format == "auto" and sys.stderr.isatty():
+        environment["LOG_FORMAT"] = "pretty"  # the processes to come write into a pipe
     sys.stderr.writelines(f"{sentence}\n" for sentence in refuse_wrong_redis(settings))
     argv = dramatiq_command(settings)
     environment.pop(_FOLDER, None)

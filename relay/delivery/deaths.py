@@ -60,7 +60,9 @@ def _death(row: tuple[UUID, UUID, UUID, UUID, str]) -> Death:
 async def see_to(conn: Conn, deaths: Sequence[Death]) -> list[Notice]:
     """Log these deaths, disable endpoints that are gone, and return what is to be told."""
     for death in deaths:
-        _LOG.warning("delivery %s is dead: %s", death.id, death.reason.name)
+        ids = {"tenant_id": death.tenant_id, "endpoint_id": death.endpoint_id, "event_id": death.event_id}
+        extra = {**ids, "delivery_id": death.id, "reason": death.reason.value}
+        _LOG.warning("delivery %s is dead: %s", death.id, death.reason.name, extra=extra)
     told = await _told_of(conn, deaths)
     return [*map(_notice, told), *await _disable_gone(conn, deaths, told)]
 
@@ -86,7 +88,8 @@ async def _disable_gone(conn: Conn, deaths: Sequence[Death], told: Sequence[Deat
     await disabling.lock(conn, (endpoint_id for _, endpoint_id in gone))
     for tenant_id, endpoint_id in sorted(gone):
         if await disabling.disable(conn, tenant_id, endpoint_id, reason=Reason.GONE):
-            _LOG.warning("endpoint %s answered 410 and is disabled", endpoint_id)
+            extra = {"tenant_id": tenant_id, "endpoint_id": endpoint_id}
+            _LOG.warning("endpoint %s answered 410 and is disabled", endpoint_id, extra=extra)
             if endpoint_id in spoken_of:
                 said.append(notices.disabled(tenant_id, endpoint_id, reason=Reason.GONE))
     return said

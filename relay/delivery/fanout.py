@@ -123,7 +123,8 @@ class FanOut:
             return not set(await outbox.shards_with_work(conn)).isdisjoint(shards)
 
     async def _set_aside(self, entry: Entry, cause: Exception) -> None:
-        _LOG.error("event %s cannot be fanned out and is set aside: %s", entry.event_id, cause)
+        extra = {"tenant_id": entry.tenant_id, "event_id": entry.event_id}
+        _LOG.error("event %s cannot be fanned out and is set aside: %s", entry.event_id, cause, extra=extra)
         async with self._db.connection() as conn:
             await outbox.set_aside(conn, entry, reason=str(cause).splitlines()[0][:500])
 

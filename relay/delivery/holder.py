@@ -84,9 +84,9 @@ class LaneHolder:
             await (self._send_heads if lane.ordered else self._refill)(hold, destination)
             await self._release(hold, destination)
         except LOST as cause:
-            _LOG.info("a lane is left to the beat: %s", cause)
+            _LOG.info("a lane is left to the beat: %s", cause, extra={"endpoint_id": lane.endpoint_id})
         except Exception:
-            _LOG.exception("a lane is left to the beat")
+            _LOG.exception("a lane is left to the beat", extra={"endpoint_id": lane.endpoint_id})
         finally:
             self._holdings.lanes.discard(lane.fence)
 

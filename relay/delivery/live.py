@@ -65,6 +65,16 @@ class Claimed:
     seq: int | None = None
     replay_of: UUID | None = None
 
+    @property
+    def ids(self) -> dict[str, UUID]:
+        """Whom a line of the log about it is about."""
+        return {
+            "tenant_id": self.tenant_id,
+            "endpoint_id": self.endpoint_id,
+            "event_id": self.event_id,
+            "delivery_id": self.id,
+        }
+
 
 def tier_of(priority: int) -> int:
     """The tier of a priority: 1 to 3 high, 4 to 7 normal, 8 to 10 low."""

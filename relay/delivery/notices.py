@@ -157,7 +157,9 @@ def _event(notice: Notice, *, url: str | None, at: datetime) -> NewEvent:
     about = {"jobId": subject} if notice.kind is Kind.JOB_DONE else {"endpointId": subject, "url": url}
     payload = msgspec.json.encode({**about, **notice.details, "count": notice.count, "at": _iso(at)})
     level = logging.INFO if notice.kind in _GOOD_NEWS else logging.WARNING
-    _LOG.log(level, "notice %s: %s", notice.kind, payload.decode())
+    whom = "job_id" if notice.kind is Kind.JOB_DONE else "endpoint_id"
+    extra = {"tenant_id": notice.tenant_id, whom: notice.subject_id}
+    _LOG.log(level, "notice %s: %s", notice.kind, payload.decode(), extra=extra)
     metrics.NOTICES.labels(notice.kind).inc()
     return NewEvent(notice.tenant_id, payload, notice.kind, subject=subject)
 

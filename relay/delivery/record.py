@@ -51,6 +51,7 @@ class Recorded:
     done: Callable[[], None] = lambda: None
     retry_after_s: float | None = None
     circuit_threshold: int | None = None
+    event_type: str | None = None
 
 
 async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:

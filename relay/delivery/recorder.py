@@ -13,6 +13,7 @@ from uuid import UUID
 
 from relay import metrics
 from relay.db import LOST, Conn, Database, transaction, write_all
+from relay.delivery import attempt_log
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import Claimed, put_back
 from relay.delivery.outcomes import Dead, Reason
@@ -61,10 +62,10 @@ class Recorder:
     ) -> None:
         """After the commit `on_dead` hears of deliveries that died, and `on_waiting` that some were put back.
 
-        `on_recorded`, which may be set later, hears of each batch of outcomes. None of them may wait. `on_end`, likewise,
+        Those of `on_recorded` hear of each batch of outcomes. None of them may wait. `on_end`, which may be set later,
         is waited for once the last is recorded.
         """
-        self.on_recorded: Callable[[Sequence[Recorded]], None] = lambda _: None
+        self.on_recorded: list[Callable[[Sequence[Recorded]], None]] = [attempt_log.tell]
         self.on_end: Callable[[], Awaitable[None]] | None = None
         #: What is to follow recorded heads of FIFO lanes; None: nobody wants anything.
         self.next_step: Callable[[Sequence[Recorded]], NextStep | None] | None = None
@@ -150,7 +151,8 @@ class Recorder:
             metrics.DELIVERIES.labels(state, reason).inc(n)
         if dead:
             self._on_dead(dead)
-        self.on_recorded(batch)
+        for hear in self.on_recorded:
+            hear(batch)
 
     async def _record_ordered(self, conn: Conn, batch: Sequence[Recorded], ordered: Sequence[Recorded]) -> list[UUID]:
         """Record heads of FIFO lanes, and take the next ones in the same transaction, where somebody wants them.
@@ -188,7 +190,12 @@ class Recorder:
         return dead
 
     async def _record_without_answer(self, one: Recorded, cause: Exception) -> None:
-        _LOG.error("the answer to delivery %s cannot be stored, its outcome is: %s", one.delivery.id, cause)
+        _LOG.error(
+            "the answer to delivery %s cannot be stored, its outcome is: %s",
+            one.delivery.id,
+            cause,
+            extra=one.delivery.ids,
+        )
         url, total_ms = (one.attempt.url, one.attempt.total_ms) if one.attempt else ("", 0.0)
         bare = replace(
             one, attempt=Attempt(Reason.UNRECORDABLE, url, total_ms, one.attempt.status if one.attempt else None)
@@ -200,10 +207,15 @@ class Recorder:
         await write_all(self._db, [dead], self._record, hopeless=self._cannot_record)
 
     async def _cannot_record(self, one: Recorded, cause: Exception) -> None:
-        _LOG.critical("the outcome of delivery %s cannot be stored; it will be sent again: %s", one.delivery.id, cause)
+        _LOG.error(
+            "the outcome of delivery %s cannot be stored; it will be sent again: %s",
+            one.delivery.id,
+            cause,
+            extra=one.delivery.ids,
+        )
 
     async def _cannot_return(self, one: Claimed, cause: Exception) -> None:
-        _LOG.critical("delivery %s cannot be put back; the beat will try: %s", one.id, cause)
+        _LOG.error("delivery %s cannot be put back; the beat will try: %s", one.id, cause, extra=one.ids)
 
 
 async def _go_on(conn: Conn, ordered: Sequence[Recorded], dead: Sequence[UUID], step: NextStep | None) -> None:

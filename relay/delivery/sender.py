@@ -276,6 +276,7 @@ class Sender:
             attempt,
             retry_after_s=retry_after_s,
             circuit_threshold=shipment.destination.circuit_threshold,
+            event_type=shipment.content.event_type,
         )
         if shipment.delivery.seq is None:
             self._recorder.add(recorded)
@@ -286,7 +287,7 @@ class Sender:
             self.spans.attempted(shipment.delivery, outcome, attempt)
 
     def _not_signed(self, shipment: Shipment, cause: ValueError) -> None:
-        _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause)
+        _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause, extra=shipment.delivery.ids)
         attempt = Attempt(Reason.AUTH_FAILED, shipment.destination.url, 0.0, error="Relay could not sign the request.")
         self._record(shipment, outcome_of(shipment, Reason.AUTH_FAILED), attempt)
 

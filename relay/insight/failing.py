@@ -147,7 +147,13 @@ async def _give_up(conn: Conn, due: _Due) -> Notice | None:
     reason = await _last_failure(conn, due.endpoint_id)
     if not await disabling.disable(conn, due.tenant_id, due.endpoint_id, reason=reason):
         return None
-    _LOG.warning("endpoint %s is disabled after %s days of failures: %s", due.endpoint_id, due.days, reason.name)
+    _LOG.warning(
+        "endpoint %s is disabled after %s days of failures: %s",
+        due.endpoint_id,
+        due.days,
+        reason.name,
+        extra={"tenant_id": due.tenant_id, "endpoint_id": due.endpoint_id, "reason": reason.value},
+    )
     return notices.disabled(due.tenant_id, due.endpoint_id, reason=reason)
 
 

@@ -149,7 +149,8 @@ class Collector:
             leaders = await self._without_stored(leaders)
         if len(leaders) <= 1:
             for leader in leaders:
-                _LOG.warning("an event could not be stored: %s", cause)
+                extra = {"tenant_id": leader.candidate.event.tenant_id, "event_id": leader.candidate.id}
+                _LOG.warning("an event could not be stored: %s", cause, extra=extra)
                 _resolve(leader, _refusal(cause))
             return
         middle = len(leaders) // 2

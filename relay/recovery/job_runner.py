@@ -89,9 +89,9 @@ class JobRunner:
             while not self._stopping.is_set() and (wait_s := await self._chunk(id)) is not None:
                 await self._pause(wait_s)
         except LOST as cause:
-            _LOG.info("job %s waits for Postgres: %s", id, cause)
+            _LOG.info("job %s waits for Postgres: %s", id, cause, extra={"job_id": id})
         except Exception:
-            _LOG.exception("job %s cannot go on", id)
+            _LOG.exception("job %s cannot go on", id, extra={"job_id": id})
             await self._give_up(id)
 
     async def _pause(self, seconds: float) -> None:

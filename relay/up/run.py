@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -111,6 +112,8 @@ class _Run:
             environment["SIGNING_KEY"] = signing_key(self._data_dir)
         missing = {name: url for name, url in _TO_COME.items() if not development.is_given(environment, name)}
         settings = read_settings({**environment, **missing})
+        if settings.log_format == "auto" and sys.stdout.isatty():
+            environment["LOG_FORMAT"] = "pretty"  # the processes to come write into a pipe
         development.check_exposure(settings)
         development.check_port(settings)
         development.procfile_commands(self._procfile, environment)

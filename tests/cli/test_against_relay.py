@@ -152,6 +152,29 @@ def test_what_relay_refuses_is_one_sentence(running_relay: RunningRelay) -> None
     assert "priority" in done.stderr
 
 
+def test_logs_show_attempts_as_they_happen_and_afterwards(running_relay: RunningRelay) -> None:
+    event_type = _type()
+    with running_relay.start("logs", "-f", "--json", "--type", event_type, "--level", "info") as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        try:
+            assert following.stderr.readline().startswith("Watching")
+            with _listening(running_relay, "--types", event_type, "--count", "1"):
+                running_relay.run("send", event_type, "--data", "{}")
+                line = json.loads(following.stdout.readline())
+        finally:
+            following.send_signal(signal.SIGINT)
+        assert following.wait(DEADLINE_S) == 0
+    assert (line["status"], line["event_type"], line["attempt"]) == ("delivered", event_type, 1)
+    (again,) = running_relay.run("logs", "--json", "--type", event_type).stdout.splitlines()
+    same = {"status", "event_id", "delivery_id", "attempt", "status_code", "reason"}
+    assert {name: json.loads(again)[name] for name in same} == {name: line[name] for name in same}
+    page = running_relay.run("logs", "--status", "delivered", "--limit", "1").stdout
+    assert line["event_id"] in page
+    assert "attempt 1, 200" in page
+    assert "status must be of" in running_relay.run("logs", "-f", "--status", "lost", code=1).stderr
+
+
 def test_stats_are_shown_and_watched(running_relay: RunningRelay) -> None:
     assert "accepted and not final" in running_relay.run("stats").stdout
     with running_relay.start("stats", "--watch", "--json") as watching:

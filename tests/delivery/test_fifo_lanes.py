@@ -223,11 +223,8 @@ async def test_a_head_that_workers_were_lost_with_can_be_the_probe(shop: Shop, c
         )
         async with open_crew(settings) as crew:
             breaker = Breaker(crew.db, Counters(settings.state_url))
-            crew.taker.may_probe, crew.recorder.on_recorded, crew.recorder.on_end = (
-                breaker.may_probe,
-                breaker.hear,
-                breaker.close,
-            )
+            crew.recorder.on_recorded.append(breaker.hear)
+            crew.taker.may_probe, crew.recorder.on_end = breaker.may_probe, breaker.close
             for lane in await handed_out(conn):
                 await crew.holder.hold(lane)
             await until(lambda: sink.events() == dict.fromkeys(sent, 1), 10)
