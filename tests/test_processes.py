@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.processes import metrics_folder
+from relay.processes import IN_USE, metrics_folder
 
 GONE = 2**22 + 1  # beyond the largest number that Linux gives
 
@@ -30,6 +30,7 @@ def test_a_folder_of_a_process_that_is_gone_is_removed(temporary: Path) -> None:
 def test_in_a_container_process_1_removes_what_an_earlier_process_1_left(temporary: Path) -> None:
     left = temporary / f"relay-metrics-{os.getpid()}-a"
     left.mkdir()
+    (left / IN_USE).touch()
     made = Path(metrics_folder())
     assert not left.exists()
     assert made.is_dir()
