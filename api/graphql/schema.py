@@ -10,6 +10,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 
 from api.graphql import mutations, queries
+from api.graphql.analytics import AnalyticsQuery
 from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
 from api.graphql.jobs import JobMutation, JobQuery
@@ -18,7 +19,7 @@ from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 
-_QUERIES = (queries.Query, JobQuery, QueueQuery)
+_QUERIES = (queries.Query, JobQuery, QueueQuery, AnalyticsQuery)
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
 )  # fmt: skip

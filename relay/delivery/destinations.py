@@ -45,6 +45,7 @@ class Content:
     content_type: str
     headers: dict[str, str] | None
     max_attempts: int | None
+    event_type: str | None = None
 
 
 class Destinations:
@@ -120,7 +121,7 @@ class Destinations:
 async def read_contents(conn: Conn, event_ids: Iterable[UUID]) -> dict[UUID, Content]:
     """The contents of these events by id; one that is missing is gone for good."""
     rows = await conn.execute(
-        "SELECT id, payload, content_type, headers, max_attempts FROM events WHERE id = ANY(%s::uuid[])",
+        "SELECT id, payload, content_type, headers, max_attempts, type FROM events WHERE id = ANY(%s::uuid[])",
         (list(set(event_ids)),),
     )
     return {row[0]: Content(*row) async for row in rows}
