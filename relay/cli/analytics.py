@@ -25,7 +25,7 @@ _EXAMPLES = """examples:
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its action."""
     parser = subparsers.add_parser(
-        "analytics", help="make the figures of analytics anew", description="Looks after the figures of analytics."
+        "analytics", help="rebuild the figures of analytics", description="Looks after the figures of analytics."
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     action = actions.add_parser(
