@@ -19,7 +19,7 @@ from relay.db import LOST, REPEATABLE, Conn, Database
 from relay.delivery import beats, lanes, live
 from relay.delivery.live import TIERS, hints_for
 from relay.ids import fence
-from relay.insight import counts, stats, totals
+from relay.insight import counts, finished, stats, totals
 from relay.insight.leader import LeaderGauges
 from relay.intake import accept, outbox
 from relay.queue import UNREACHABLE, Hint, Queue
@@ -258,6 +258,7 @@ class Clock:
             await totals.close(conn)  # before minutes are forgotten
             await stats.close_days(conn)
             await stats.forget_days(conn, keep_days=self._retention_days)
+            await finished.close(conn)
 
     async def _partition(self) -> None:
         """Not waited for: whoever reads an old partition holds it up for some seconds, and lanes must not wait for that."""

@@ -129,16 +129,15 @@ class Worker:
         self.db = Database(settings, connections=settings.database_max_conns - 1, on_lost=self._distrust)
         # Of its own, so that no load can keep this process from beating.
         self._beat_db = Database(settings, connections=1, on_lost=self._distrust)
-        connections = Shares(settings.redis_pool_size).queue
-        self.queue = Queue(settings.redis_url, pool_size=connections, timeout_s=_REDIS_TIMEOUT_S)
+        pool_size = Shares(settings.redis_pool_size).queue
+        self.queue = Queue(settings.redis_url, pool_size=pool_size, timeout_s=_REDIS_TIMEOUT_S)
         self.beats = Beats(self._beat_db, self.holdings)
         self.transport = Transport(Guard(settings.allowed_private_networks))
         self.recorder = Recorder(self.db, self.holdings, on_dead=self._announce_dead, on_waiting=self._wake_clock)
         self.feed = Publisher(settings.redis_url)
         self.recorder.on_recorded.append(self.feed.hear)
-        self.sender = Sender(
-            self.transport, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
-        )
+        slots = settings.worker_concurrency
+        self.sender = Sender(self.transport, self.recorder, slots=slots, may_send=self.beats.may_send)
         self.deliverer = self._make_deliverer()
         following = Following(self.deliverer, beats=self.beats, holdings=self.holdings)
         self.recorder.next_step = following.step

@@ -11,6 +11,7 @@ from relay import metrics
 from relay.chores import Chore
 from relay.db import Database
 from relay.delivery import retention
+from relay.insight import rollups
 from relay.verify.findings import Found
 from relay.verify.ledger import sweep
 
@@ -37,7 +38,19 @@ class Upkeep:
             Chore(self.account, every_s=1.0),
             Chore(self.expire, every_s=10.0),
             Chore(self.forget, every_s=60.0),
+            Chore(self.roll_up, every_s=10.0),
+            Chore(self.close_rollups, every_s=600.0),
         ]
+
+    async def roll_up(self) -> None:
+        """Set the last minutes of analytics."""
+        async with self._db.connection() as conn:
+            await rollups.refresh(conn)
+
+    async def close_rollups(self) -> None:
+        """Set the hours and days of analytics that are over."""
+        async with self._db.connection() as conn:
+            await rollups.close(conn)
 
     async def account(self) -> None:
         """Take one step of the ledger's walk over the last hours; the last one sets `relay_unaccounted_events`.

@@ -24,6 +24,7 @@ from graphql import (
 )
 
 from relay.errors import Invalid
+from relay.insight.buckets import MAX_BUCKETS
 
 MAX_DEPTH = 20
 MAX_OBJECTS = 100_000
@@ -31,6 +32,8 @@ _MAX_NESTING = 100
 _LARGEST_PAGE = 100
 _LARGEST_BATCH = 1_000
 _USUAL_LIST = 10
+#: Lists that can be longer.
+_LONG_LISTS = {"analyticsSeries": MAX_BUCKETS}
 #: Types whose lists are as long as the batch that was asked for.
 _BATCHES = {"Mutation", "BatchRetryResult"}
 _META_FIELDS = {"__schema": SchemaMetaFieldDef, "__type": TypeMetaFieldDef}
@@ -112,6 +115,8 @@ def _length(node: FieldNode, field: GraphQLField, parent: GraphQLNamedType | Non
     type_ = field.type.of_type if is_non_null_type(field.type) else field.type
     if not is_list_type(type_) or (parent is not None and parent.name.endswith("Connection")):
         return 1
+    if node.name.value in _LONG_LISTS:
+        return _LONG_LISTS[node.name.value]
     return _LARGEST_BATCH if parent is not None and parent.name in _BATCHES else _USUAL_LIST
 
 

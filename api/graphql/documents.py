@@ -33,7 +33,9 @@ _MAX_KEPT_TEXT = 64 * 1024
 _MAX_KEPT_TEXTS = 1 << 20
 _MAX_ERRORS = 20
 #: The lists: long to read, and nobody's next step depends on them. By its id a client finds what it has just made.
-MAY_BE_STALE = frozenset({"events", "deliveries", "endpoints"})
+MAY_BE_STALE = frozenset(
+    {"events", "deliveries", "endpoints", "analyticsStats", "analyticsSeries", "analyticsBreakdown"}
+)
 _INTROSPECTION = frozenset({"__schema", "__type", "__typename"})
 
 

@@ -12,18 +12,22 @@ from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.gates import CircuitStatus
 from relay.delivery.outcomes import Reason
 from relay.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
+from relay.insight.analytics import AnalyticsDimension
+from relay.insight.buckets import Granularity
 from relay.insight.explain import FanoutReason
 from relay.intake.events import EventStatus
 from relay.recovery.jobs import JobKind, JobStatus
 from relay.tenancy.scopes import Scope
 
 _MEANINGS: dict[type[Enum], str | None] = {
+    AnalyticsDimension: "STATUS: the status code, of attempts only; REASON: of attempts, and why deliveries ended.",
     CircuitStatus: None,
     DeliveryStatus: None,
     EndpointStatus: None,
     EventStatus: "Over the newest delivery per endpoint, the first that holds: DELIVERING, FAILED, QUEUED (open ones),"
     " DEAD, DELIVERED, CANCELLED; UNMATCHED: fanned out to nobody.",
     FanoutReason: None,
+    Granularity: "The length of a bucket, in UTC; weeks begin on Monday.",
     JobKind: None,
     JobStatus: None,
     FIFOHeadPolicy: "After the last attempt of a lane's head: PARK it (dead) and go on, or BLOCK the lane until it is retried,"

@@ -18,6 +18,7 @@ from relay.delivery.counters import Counters
 from relay.delivery.deliveries import Delivery
 from relay.delivery.gates import Epoch, Standing
 from relay.insight import stats
+from relay.insight.latencies import Percentiles
 from relay.insight.stats import EndpointStats
 from relay.intake import events
 from relay.intake.events import Event, Progress
@@ -45,6 +46,7 @@ class Loaders:
         self.failures: DataLoader[Epoch, int] = DataLoader(self._failures)
         self._deliveries_of_events: dict[int, DataLoader[UUID, list[Delivery] | None]] = {}
         self._stats: dict[int, DataLoader[UUID, EndpointStats | None]] = {}
+        self._percentiles: dict[int, DataLoader[UUID, Percentiles | None]] = {}
 
     def deliveries_of_events(self, first: int) -> DataLoader[UUID, list[Delivery] | None]:
         """The newest `first` deliveries of each event."""
@@ -57,6 +59,12 @@ class Loaders:
         if hours not in self._stats:
             self._stats[hours] = self._loader(partial(stats.of_endpoints, hours=hours))
         return self._stats[hours]
+
+    def percentiles(self, hours: int) -> DataLoader[UUID, Percentiles | None]:
+        """The latencies of endpoints over the last `hours`."""
+        if hours not in self._percentiles:
+            self._percentiles[hours] = self._loader(partial(stats.percentiles_of_endpoints, hours=hours))
+        return self._percentiles[hours]
 
     async def _failures(self, epochs: list[Epoch]) -> list[int]:
         """What was counted for circuits; without Redis, nothing."""

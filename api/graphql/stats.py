@@ -10,6 +10,7 @@ import strawberry
 from api.graphql.context import RelayInfo
 from api.graphql.scalars import SafeInt
 from relay.insight import counts, stats
+from relay.insight.latencies import Percentiles
 
 
 @strawberry.type(description="Of the last lastHours hours; failed and pending are of this moment.")
@@ -26,9 +27,26 @@ class EndpointStats:
         description="0..1: attempts answered 2xx / attempts; 1 when there were none."
     )
     avg_latency_ms: float = strawberry.field(description="Of attempts that got an answer; 0 when there were none.")
-    p50_latency_ms: float
-    p95_latency_ms: float
-    p99_latency_ms: float
+    endpoint_id: strawberry.Private[UUID]
+    hours: strawberry.Private[int]
+
+    @strawberry.field
+    async def p50_latency_ms(self, info: RelayInfo) -> float:
+        """What half of them did not exceed."""
+        return (await self._percentiles(info)).p50_ms
+
+    @strawberry.field
+    async def p95_latency_ms(self, info: RelayInfo) -> float:
+        """What 95 % of them did not exceed."""
+        return (await self._percentiles(info)).p95_ms
+
+    @strawberry.field
+    async def p99_latency_ms(self, info: RelayInfo) -> float:
+        """What 99 % of them did not exceed."""
+        return (await self._percentiles(info)).p99_ms
+
+    async def _percentiles(self, info: RelayInfo) -> Percentiles:
+        return await info.context.loaders.percentiles(self.hours).load(self.endpoint_id) or Percentiles()
 
 
 async def endpoint_stats(info: RelayInfo, endpoint_id: UUID, *, hours: int) -> EndpointStats:
@@ -43,9 +61,8 @@ async def endpoint_stats(info: RelayInfo, endpoint_id: UUID, *, hours: int) -> E
         attempts=SafeInt(found.attempts),
         success_rate=found.success_rate,
         avg_latency_ms=found.avg_latency_ms,
-        p50_latency_ms=found.p50_latency_ms,
-        p95_latency_ms=found.p95_latency_ms,
-        p99_latency_ms=found.p99_latency_ms,
+        endpoint_id=endpoint_id,
+        hours=hours,
     )
 
 

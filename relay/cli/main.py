@@ -32,6 +32,7 @@ COMMANDS = (
     "relay.cli.verify",
     "relay.cli.doctor",
     "relay.cli.queue",
+    "relay.cli.analytics",
     "relay.cli.archive",
     "relay.cli.policy",
     "relay.cli.schema",

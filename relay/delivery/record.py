@@ -42,7 +42,7 @@ class Recorded:
     """What became of an owned delivery; `attempt` is None when none was made. `done` is called after the commit.
 
     `retry_after_s`: how long a 429 or 503 asks to be left alone. `circuit_threshold`: how many failures in a row open the
-    endpoint's circuit; None when nothing was sent.
+    endpoint's circuit; None when nothing was sent. `event_type`: empty when the event has none, None when it is not at hand.
     """
 
     delivery: Claimed
@@ -64,27 +64,27 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', %s, true)),
         u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[], %s::int8[], %s::text[], %s::float8[],
                 %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[],
-                %s::text[], %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::float4[]) AS u (
-                id, fence, owner, state, delay_s, reason, attempt_reason, url, status, error, request_headers,
-                response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms)),
+                %s::text[], %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::text[]) AS u (id,
+                fence, owner, state, delay_s, reason, attempt_reason, url, status, error, request_headers, response_headers,
+                body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms, event_type)),
         f AS (DELETE FROM live l USING u WHERE u.state <> 'waiting' AND l.id = u.id AND l.fence = u.fence
-            RETURNING l.*, u.state, u.reason AS why, l.attempts + (u.attempt_reason IS NOT NULL)::int AS n),
+            RETURNING l.*, u.state, u.reason AS why, u.event_type, l.attempts + (u.attempt_reason IS NOT NULL)::int AS n),
         w AS (UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, reason = u.reason, due_at =
                 now() + make_interval(secs => u.delay_s), attempts = l.attempts + (u.attempt_reason IS NOT NULL)::int
             FROM u WHERE u.state = 'waiting' AND l.id = u.id AND l.fence = u.fence AND coalesce(l.owner, u.owner) = u.owner
             RETURNING l.id, u.fence, l.tenant_id, l.endpoint_id, l.lane, l.tier, l.due_at, l.attempts AS n),
         a AS (INSERT INTO attempts (delivery_id, n, tenant_id, endpoint_id, reason, request_url, status, error,
                 request_headers, response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms,
-                total_ms)
-            SELECT d.id, n, tenant_id, endpoint_id, attempt_reason, url, status, error, request_headers,
-                response_headers, body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms
+                total_ms, event_type)
+            SELECT d.id, n, tenant_id, endpoint_id, attempt_reason, url, status, error, request_headers, response_headers,
+                body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms, event_type
             FROM (SELECT id, fence, n, tenant_id, endpoint_id FROM f
                 UNION ALL SELECT id, fence, n, tenant_id, endpoint_id FROM w) d
             JOIN u ON u.id = d.id AND u.fence = d.fence WHERE attempt_reason IS NOT NULL),
         h AS (INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, lane, seq, attempts, reason, replay_of,
-                first, job_id, created_at)
-            SELECT id, tenant_id, event_id, endpoint_id, state, tier, lane, seq, n, why, replay_of, first, job_id, created_at
-            FROM f),
+                first, job_id, created_at, event_type)
+            SELECT id, tenant_id, event_id, endpoint_id, state, tier, lane, seq, n, why, replay_of, first, job_id,
+                created_at, event_type FROM f),
         dead AS (INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason)
             SELECT id, tenant_id, endpoint_id, event_id, why FROM f WHERE state = 'dead'),
         ring AS (INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at)
@@ -159,6 +159,7 @@ def _columns(batch: Sequence[Recorded]) -> tuple[list[object], ...]:
         [a.tls_ms if a else None for a in attempts],
         [a.first_byte_ms if a else None for a in attempts],
         [a.total_ms if a else None for a in attempts],
+        [one.event_type for one in batch],
     )
 
 

@@ -203,7 +203,7 @@ class Recorder:
         await write_all(self._db, [bare], self._record, hopeless=self._give_up)
 
     async def _give_up(self, one: Recorded, cause: Exception) -> None:
-        dead = Recorded(one.delivery, Dead(Reason.UNRECORDABLE), None)
+        dead = Recorded(one.delivery, Dead(Reason.UNRECORDABLE), None, event_type=one.event_type)
         await write_all(self._db, [dead], self._record, hopeless=self._cannot_record)
 
     async def _cannot_record(self, one: Recorded, cause: Exception) -> None:

@@ -276,7 +276,7 @@ class Sender:
             attempt,
             retry_after_s=retry_after_s,
             circuit_threshold=shipment.destination.circuit_threshold,
-            event_type=shipment.content.event_type,
+            event_type=shipment.content.event_type or "",
         )
         if shipment.delivery.seq is None:
             self._recorder.add(recorded)

@@ -63,7 +63,7 @@ def of_outcome(one: Recorded, *, now_s: float) -> Line:
         status,
         delivery.tenant_id,
         delivery.endpoint_id,
-        one.event_type,
+        one.event_type or None,
         delivery.event_id,
         delivery.id,
         one.outcome.reason.value,

@@ -152,11 +152,16 @@ async def queue_stats(conn: Conn, tenant_id: UUID | None) -> QueueStats:
            d AS (
                SELECT coalesce(sum(dead), 0)::int8 AS dead FROM dead_counts, t WHERE t.id IS NULL OR tenant_id = t.id),
            finished AS (
-               SELECT delivered, cancelled FROM stats, t WHERE (t.id IS NULL OR tenant_id = t.id) AND grain = 'day'
+               SELECT delivered, cancelled FROM finished_counts, t WHERE t.id IS NULL OR tenant_id = t.id
+               UNION ALL  -- only until the first sums are made, after an upgrade
+               SELECT delivered, cancelled FROM stats, t
+               WHERE (t.id IS NULL OR tenant_id = t.id) AND grain = 'day'
+                 AND NOT EXISTS (SELECT FROM counted WHERE name = 'finished')
                UNION ALL
                SELECT delivered, cancelled FROM stats, t
                WHERE (t.id IS NULL OR tenant_id = t.id) AND grain = 'minute'
-                 AND at >= coalesce((SELECT at FROM counted WHERE name = 'stats_days'), '-infinity')),
+                 AND at >= coalesce((SELECT at FROM counted WHERE name = 'finished'),
+                                    (SELECT at FROM counted WHERE name = 'stats_days'), '-infinity')),
            s AS (
                SELECT coalesce(sum(delivered), 0)::int8 AS delivered, coalesce(sum(cancelled), 0)::int8 AS cancelled
                FROM finished)

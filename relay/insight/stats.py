@@ -6,7 +6,7 @@ twice. A latency histogram is an array of pairs (bucket, attempts).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -16,10 +16,9 @@ from psycopg import sql
 from relay.db import Conn
 from relay.delivery.deliveries import id_bounds
 from relay.errors import Invalid
+from relay.insight.latencies import STEPS, Percentiles, percentiles
 
 _LOCK = 7011
-#: Bucket b holds the latencies up to 2**(b / 4) ms, so a percentile is at most 10 % off.
-_STEPS = 4
 _MAX_HOURS = 24 * 366
 #: How long a minute counts by itself before the sum of its day holds it; longer than refresh looks back.
 SETTLES = timedelta(minutes=5)
@@ -37,9 +36,6 @@ class EndpointStats:
     attempts: int = 0
     success_rate: float = 1.0
     avg_latency_ms: float = 0.0
-    p50_latency_ms: float = 0.0
-    p95_latency_ms: float = 0.0
-    p99_latency_ms: float = 0.0
     failed: int = 0
     pending: int = 0
 
@@ -121,7 +117,7 @@ async def _set_attempts(conn: Conn, since: datetime, *, until: datetime) -> None
                SET attempts = excluded.attempts, ok = excluded.ok, answered = excluded.answered,
                    latency_ms = excluded.latency_ms, latency = excluded.latency
            WHERE (s.attempts, s.ok, s.latency_ms) <> (excluded.attempts, excluded.ok, excluded.latency_ms)""",
-        {"since": since, "until": until, "steps": _STEPS},
+        {"since": since, "until": until, "steps": STEPS},
     )
 
 
@@ -208,10 +204,8 @@ _IN_WINDOW = sql.SQL(
 
 async def of_endpoints(conn: Conn, endpoint_ids: Iterable[UUID], hours: int) -> dict[UUID, EndpointStats]:
     """Return what happened at each endpoint in the last `hours` (1..8 784). Ids: those the caller may see."""
-    if not 1 <= hours <= _MAX_HOURS:
-        raise Invalid(f"lastHours must be between 1 and {_MAX_HOURS}.", field="lastHours")
     ids = list(endpoint_ids)
-    window = {"ids": ids, "window": timedelta(hours=hours), "kept": _MINUTES_KEPT}
+    window = _window(ids, hours)
     sums = await conn.execute(
         sql.SQL(
             """SELECT e.id, sum(s.created)::int8, sum(s.delivered)::int8, sum(s.dead)::int8, sum(s.attempts)::int8,
@@ -222,13 +216,19 @@ async def of_endpoints(conn: Conn, endpoint_ids: Iterable[UUID], hours: int) -> 
         window,
     )
     happened = {row[0]: row[1:] for row in await sums.fetchall()}
-    latencies = await _histograms(conn, window)
     waiting = await _waiting(conn, ids)
     nothing = (0, 0, 0, 0, 0, 0, 0.0)
-    return {id: _stats(happened.get(id, nothing), latencies.get(id, []), waiting.get(id, (0, 0))) for id in ids}
+    return {id: _stats(happened.get(id, nothing), waiting.get(id, (0, 0))) for id in ids}
 
 
-async def _histograms(conn: Conn, window: Mapping[str, object]) -> dict[UUID, list[tuple[int, int]]]:
+def _window(ids: list[UUID], hours: int) -> Mapping[str, object]:
+    if not 1 <= hours <= _MAX_HOURS:
+        raise Invalid(f"lastHours must be between 1 and {_MAX_HOURS}.", field="lastHours")
+    return {"ids": ids, "window": timedelta(hours=hours), "kept": _MINUTES_KEPT}
+
+
+async def percentiles_of_endpoints(conn: Conn, endpoint_ids: Iterable[UUID], hours: int) -> dict[UUID, Percentiles]:
+    """Return the latencies of each endpoint in the last `hours`, if it had any: apart, for they cost ten times the sums."""
     rows = await conn.execute(
         sql.SQL("SELECT id, bucket, sum(n)::int8 FROM (SELECT e.id, s.latency ")
         + _IN_WINDOW
@@ -237,12 +237,12 @@ async def _histograms(conn: Conn, window: Mapping[str, object]) -> dict[UUID, li
                    SELECT latency[i][1] AS bucket, latency[i][2] AS n FROM generate_subscripts(latency, 1) AS i) b
                GROUP BY id, bucket ORDER BY id, bucket"""
         ),
-        window,
+        _window(list(endpoint_ids), hours),
     )
     found: dict[UUID, list[tuple[int, int]]] = {}
     async for id, bucket, n in rows:
         found.setdefault(id, []).append((bucket, n))
-    return found
+    return {id: percentiles(latencies) for id, latencies in found.items()}
 
 
 async def _waiting(conn: Conn, ids: list[UUID]) -> dict[UUID, tuple[int, int]]:
@@ -255,9 +255,7 @@ async def _waiting(conn: Conn, ids: list[UUID]) -> dict[UUID, tuple[int, int]]:
     return {row[0]: (row[1], row[2]) async for row in rows}
 
 
-def _stats(
-    sums: tuple[int, int, int, int, int, int, float], latencies: list[tuple[int, int]], waiting: tuple[int, int]
-) -> EndpointStats:
+def _stats(sums: tuple[int, int, int, int, int, int, float], waiting: tuple[int, int]) -> EndpointStats:
     created, delivered, dead, attempts, ok, answered, latency_ms = sums
     return EndpointStats(
         created=created,
@@ -266,19 +264,6 @@ def _stats(
         attempts=attempts,
         success_rate=ok / attempts if attempts else 1.0,
         avg_latency_ms=latency_ms / answered if answered else 0.0,
-        p50_latency_ms=percentile(latencies, 0.50),
-        p95_latency_ms=percentile(latencies, 0.95),
-        p99_latency_ms=percentile(latencies, 0.99),
         failed=waiting[0],
         pending=waiting[1],
     )
-
-
-def percentile(latencies: Sequence[tuple[int, int]], share: float) -> float:
-    """Return the latency in ms that a share (0..1) of the attempts did not exceed, from pairs (bucket, attempts)."""
-    rank = share * sum(n for _, n in latencies)
-    for bucket, n in latencies:
-        rank -= n
-        if rank <= 0:
-            return 2.0 ** ((bucket - 0.5) / _STEPS)
-    return 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,12 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_the_help_has_a_line_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    lines = capsys.readouterr().out.splitlines()
+    text = capsys.readouterr().out
     for name in COMMANDS:
         command = name.rpartition(".")[2]
-        assert any(line.split()[:1] == [command] and len(line.split()) > 2 for line in lines), command
+        assert re.search(rf"^ +{command}\s+\S+ \S+", text, re.MULTILINE), (
+            command
+        )  # argparse breaks the line after long names
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["migrate", "--nonsense"]])

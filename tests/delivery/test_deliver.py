@@ -47,6 +47,8 @@ async def test_a_message_that_comes_many_times_at_once_sends_once(crew: Worker, 
         await crew.recorder.flush()
         assert sink.events() == dict.fromkeys(sent, 10)
     assert len(crew.holdings) == 0
+    for table in ("attempts", "history"):  # what was sent is noted with its type, which analytics need not look for
+        assert await rows(conn, f"SELECT event_type, count(*) FROM {table} GROUP BY 1") == [("order.paid", 20)]
 
 
 async def test_what_cannot_be_read_to_be_sent_goes_back(

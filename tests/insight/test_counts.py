@@ -7,8 +7,9 @@ import pytest
 from psycopg import AsyncConnection
 
 from relay.db import Conn
-from relay.insight import counts, stats
+from relay.insight import counts, finished, stats
 from relay.insight.counts import QueueStats
+from tests.delivery.crew import rows
 from tests.rows import World, make_world
 
 
@@ -147,3 +148,30 @@ async def test_the_depth_is_what_is_ready_and_nothing_that_no_worker_would_help(
 
 async def test_the_depth_of_an_empty_system_is_0(conn: Conn) -> None:
     assert await counts.depth(conn) == {"high": 0, "normal": 0, "low": 0}
+
+
+async def test_what_ended_is_the_same_before_and_after_its_sums_are_made(world: World, conn: Conn) -> None:
+    other = await make_world(conn, "other")
+    for of, ended in ((world, 3), (other, 2)):
+        for n in range(ended):
+            await of.finished(await of.event(), "cancelled" if n == 1 else "delivered")
+
+    async def totals() -> list[tuple[int, int]]:
+        found = [await counts.queue_stats(conn, tenant) for tenant in (world.tenant_id, other.tenant_id, None)]
+        return [(one.delivered, one.cancelled) for one in found]
+
+    await stats.refresh(conn)
+    expected = [(2, 1), (1, 1), (3, 2)]
+    assert await totals() == expected
+    await finished.close(conn)
+    assert await totals() == expected
+    await conn.execute("UPDATE stats SET at = at - interval '2 days'")
+    await stats.close_days(conn)
+    for _ in range(2):
+        await finished.close(conn)
+        assert await totals() == expected
+    assert await rows(conn, "SELECT count(*) FROM finished_counts") == [(2,)]
+    await conn.execute("DELETE FROM stats")
+    assert await totals() == expected
+    await finished.close(conn)
+    assert await totals() == [(0, 0)] * 3
