@@ -17,7 +17,7 @@ from relay.insight.buckets import Granularity
 from tests.rows import World, make_world
 
 BIG = ("history", "attempts", "events", "live", "outbox", "fanouts", "dead_letters", "stats", "rollups")
-PAGES = 3_000  # of 8 KiB; the history alone has 25 000
+PAGES = 5_000  # of 8 KiB; the history alone has 25 000
 DELIVERIES = """INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, created_at,
                     finished_at)
     SELECT id, %(tenant)s, id, %(endpoint)s, CASE WHEN i %% 100 = 0 THEN 'dead' ELSE 'delivered' END, 1, 1, 'ok', at, at
