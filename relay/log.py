@@ -31,7 +31,7 @@ _NOISY = {
     "psycopg.pool": logging.ERROR,
 }
 #: Libraries that bring handlers of their own: their lines go the way of all others.
-_WILFUL = ("dramatiq", "gunicorn.access", "gunicorn.error", "uvicorn", "uvicorn.access", "uvicorn.error")
+_WILFUL = ("dramatiq", "gunicorn.error", "uvicorn", "uvicorn.error")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _MASK = "***"
 #: Shorter ones would blot out ordinary words.

@@ -149,7 +149,9 @@ async def test_a_system_at_debug_tells_every_attempt_and_no_secret(settings: Set
         codes = [process.stop() for process in running]
     assert codes == [0, 0]
     text = "".join(process.text() for process in running)
-    assert {type(json.loads(one)) for one in text.splitlines()} == {dict}
+    lines = [json.loads(one) for one in text.splitlines()]
+    assert {type(one) for one in lines} == {dict}
+    assert [one for one in lines if one["logger"] == "uvicorn.access"] == []
     secrets = [key, secret, client_secret, settings.signing_key, "s3cr3t"]
     assert [hidden for hidden in secrets if hidden and hidden in text] == []
     first = attempts(tmp_path / "worker")[0]
