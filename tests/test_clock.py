@@ -106,9 +106,9 @@ async def test_a_lost_message_is_sent_again_but_not_while_the_queue_is_just_long
     await fan_out(shop)
     await rows(conn, "UPDATE live SET sent_at = now() - interval '6 s' RETURNING 1")
     async with open_crew(settings) as crew:
-        await crew.clock._resend()
+        await crew.clock.amends.resend()
         assert await crew.queue.length("deliver_normal") == 1
-        await crew.clock._resend()
+        await crew.clock.amends.resend()
         assert await crew.queue.length("deliver_normal") == 1
 
 
@@ -120,8 +120,8 @@ async def test_a_dead_workers_things_go_back_only_after_the_clock_itself_was_the
     async with open_crew(settings) as crew:
         await crew.clock._tick()
         assert await rows(conn, "SELECT count(*) FROM live WHERE owner = 77") == [(2,)]
-        crew.clock._connected_since = asyncio.get_running_loop().time() - 11
-        await crew.clock._give_back()
+        crew.clock.amends.connected_since = asyncio.get_running_loop().time() - 11
+        await crew.clock.amends.give_back()
         assert await rows(conn, "SELECT count(*) FROM live WHERE owner = 77") == [(0,)]
 
 
