@@ -16,7 +16,7 @@ from relay.delivery.record import record
 from relay.metrics import cluster
 from relay.runtime import Worker
 from relay.settings import Settings
-from tests.delivery.crew import NOWHERE, claimed, fan_out, open_crew, recorded, rows
+from tests.delivery.crew import NOWHERE, claimed, fan_out, open_crew, recorded, rows, ticking
 from tests.running import until, until_true
 from tests.shop import Shop, accepted, open_shop
 
@@ -72,10 +72,9 @@ async def test_a_retry_starts_its_lane_when_it_is_due_and_not_before(
     async with open_crew(settings) as crew:
         await crew.clock._tick()
         assert await rows(conn, "SELECT ready_at > now(), fence FROM lanes") == [(True, None)]
-        ticking = asyncio.ensure_future(crew.clock.run())
-        await until_true(conn, "SELECT fence IS NOT NULL FROM lanes", 3)
-        assert await rows(conn, "SELECT sent_at - (SELECT due_at FROM live) < '400 ms' FROM lanes") == [(True,)]
-        ticking.cancel()
+        async with ticking(crew):
+            await until_true(conn, "SELECT fence IS NOT NULL FROM lanes", 3)
+            assert await rows(conn, "SELECT sent_at - (SELECT due_at FROM live) < '400 ms' FROM lanes") == [(True,)]
 
 
 async def test_partitions_that_take_long_hold_up_no_lane(settings: Settings, shop: Shop, conn: Conn) -> None:
@@ -126,11 +125,8 @@ async def test_a_dead_workers_things_go_back_only_after_the_clock_itself_was_the
 
 
 async def test_a_clock_that_ends_says_nothing_of_the_whole_system_any_more(settings: Settings) -> None:
-    async with open_crew(settings) as crew:
-        running = asyncio.create_task(crew.clock.run())
+    async with open_crew(settings) as crew, ticking(crew):
         await until(lambda: crew.clock.leads, 10, what="the lead")
         cluster.QUEUE_DEPTH.set(5, "normal")
         cluster.UNACCOUNTED.set(5)
-        running.cancel()
-        await asyncio.wait([running])
     assert not any(one.values for one in cluster.ALL)
