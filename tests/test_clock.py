@@ -97,6 +97,21 @@ async def test_partitions_that_take_long_hold_up_no_lane(settings: Settings, sho
         released.set()
 
 
+async def test_a_roll_up_that_takes_long_holds_up_no_lane(settings: Settings, shop: Shop, conn: Conn) -> None:
+    await shop.endpoint(NOWHERE)
+    async with open_crew(settings) as crew, conn.transaction():
+        await conn.execute("LOCK TABLE rollups")
+        async with asyncio.timeout(5):
+            await crew.clock._tick()
+            await until_true(
+                conn, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'rollups'::regclass", 5
+            )
+            await shop.send(1)
+            await fan_out(shop, window=0)
+            await crew.clock._tick()
+        assert await rows(conn, "SELECT count(*) FROM lanes WHERE fence IS NOT NULL") == [(1,)]
+
+
 async def test_a_lost_message_is_sent_again_but_not_while_the_queue_is_just_long(
     settings: Settings, shop: Shop, conn: Conn
 ) -> None:

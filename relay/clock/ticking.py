@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from relay.chores import Chore
+from relay.chores import Aside, Chore
 from relay.clock.amends import Amends
 from relay.clock.counting import Counting
 from relay.clock.due import Starter, look
@@ -37,7 +37,7 @@ class Clock:
         *,
         retention_days: int,
         maintain: Callable[[], None],
-        chores: Iterable[Chore] = (),
+        chores: Iterable[Chore | Aside] = (),
         gauges: LeaderGauges | None = None,
     ) -> None:
         """`maintain` makes and retires partitions; it blocks and is called in a thread. `chores` come after its own."""
@@ -49,7 +49,12 @@ class Clock:
         self._counting = Counting(db, self._gauges, retention_days=retention_days)
         self.amends = Amends(db, queue)
         keeping = Keeping(db, retention_days=retention_days, maintain=maintain)
-        self._chores = [*self.amends.chores(), *self._counting.chores(), *keeping.chores(), *chores]
+        self._chores: list[Chore | Aside] = [
+            *self.amends.chores(),
+            *self._counting.chores(),
+            *keeping.chores(),
+            *chores,
+        ]
         self.leads = False
 
     def wake(self) -> None:
@@ -62,6 +67,8 @@ class Clock:
             await self._run()
         finally:
             self._gauges.drop()
+            for chore in self._chores:
+                await chore.end()
 
     async def _run(self) -> None:
         renew_at = 0.0
