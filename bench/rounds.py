@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 
-from relay.clock import TENANTS_A_ROUND
+from relay.clock.due import TENANTS_A_ROUND
 from relay.db import Conn
 from relay.delivery import lanes
 from relay.migrate import migrate

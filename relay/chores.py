@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+
+from relay.db import LOST, REPEATABLE
+from relay.tasks import cancel
+
+#: What a chore may take of the time, at most: one part in so many.
+_REST = 50
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -26,4 +34,42 @@ class Chore:
         began = loop.time()
         self._next_at = began + self.every_s
         await self.do()
-        self._next_at = began + max(self.every_s, 50 * (loop.time() - began))
+        self._next_at = began + max(self.every_s, _REST * (loop.time() - began))
+
+    async def end(self) -> None:
+        """The clock ends; this is done or not begun."""
+
+
+@dataclass(slots=True)
+class Aside:
+    """A chore that the clock begins and does not wait for: lanes start on time however long it takes.
+
+    One turn begins after the other has ended. It must be correct if two do it at once, and when it fails it has had its
+    turn.
+    """
+
+    do: Callable[[], Awaitable[None]]
+    every_s: float
+    _next_at: float = field(default=0.0, init=False)
+    _doing: asyncio.Task[None] | None = field(default=None, init=False)
+
+    async def run_if_due(self, now: float) -> None:
+        """Begin it if its time has come; `now` is the event loop's time."""
+        if now >= self._next_at and (self._doing is None or self._doing.done()):
+            self._next_at = now + self.every_s
+            self._doing = asyncio.create_task(self._do())
+
+    async def end(self) -> None:
+        """Cancel what is being done."""
+        await cancel([self._doing] if self._doing else [])
+
+    async def _do(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await self.do()
+        except (*REPEATABLE, *LOST) as cause:
+            _LOG.info("a chore is left for its next turn: %s", cause)
+        except Exception:
+            _LOG.exception("a chore failed and is left for its next turn")
+        self._next_at = began + max(self.every_s, _REST * (loop.time() - began))

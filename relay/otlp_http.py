@@ -34,15 +34,19 @@ class OtlpReceiver:
 
     def post(self, message: bytes, *, timeout_s: float) -> bool:
         """Send a message, waiting so long at most; False if it may be taken another time. Never raises for the network."""
-        status, cause = 0, ""
+        status, cause = self.send(message, timeout_s=timeout_s)
+        if not 200 <= status < 300:
+            self.warn(cause)
+        return status not in _PASSING
+
+    def send(self, message: bytes, *, timeout_s: float) -> tuple[int, str]:
+        """Send a message; return the status and what it means, which is 0 and the cause without an answer."""
         try:
             body = gzip.compress(message, compresslevel=1)
             status = self._http.request("POST", self.url, body=body, headers=_HEADERS, timeout=timeout_s).status
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            cause = str(error)
-        if not 200 <= status < 300:
-            self.warn(cause or f"it answered {status}")
-        return status not in _PASSING
+            return 0, str(error)
+        return status, f"it answered {status}"
 
     def warn(self, cause: str) -> None:
         """Log that messages are not taken, once a minute."""

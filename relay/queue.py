@@ -33,6 +33,8 @@ QUEUES = {
 
 #: Redis is away, hung or overfull: the hint is lost, the work is not.
 UNREACHABLE = (redis.RedisError, OSError, TimeoutError)
+#: How long a command may take: whoever waits for Redis has a way without it.
+REDIS_TIMEOUT_S = 2.0
 WAKE_CHANNEL = "relay:wake"
 CLOCK = "clock"
 _BELL = "relay:bell:"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 from relay import metrics
-from relay.chores import Chore
+from relay.chores import Aside, Chore
 from relay.db import Database
 from relay.delivery import retention
 from relay.insight import rollups
@@ -32,14 +32,14 @@ class Upkeep:
         self._found = 0
         self._sweep_at = 0.0
 
-    def chores(self) -> list[Chore]:
+    def chores(self) -> list[Chore | Aside]:
         """What the clock is to do, and how often."""
         return [
             Chore(self.account, every_s=1.0),
             Chore(self.expire, every_s=10.0),
             Chore(self.forget, every_s=60.0),
-            Chore(self.roll_up, every_s=10.0),
-            Chore(self.close_rollups, every_s=600.0),
+            Aside(self.roll_up, every_s=10.0),
+            Aside(self.close_rollups, every_s=600.0),
         ]
 
     async def roll_up(self) -> None:

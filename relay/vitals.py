@@ -31,10 +31,24 @@ async def health(db: Database, queue: Queue) -> dict[str, str]:
         async with asyncio.timeout(HEALTH_S), db.connection() as conn:
             schema = "current" if await schema_version(conn) >= newest_migration() else "old"
             postgres = "up"
-    with suppress(*UNREACHABLE):
-        await asyncio.wait_for(queue.ping(), HEALTH_S)
+    if await _redis_answers(queue):
         redis = "up"
     return {"postgres": postgres, "schema": schema, "redis": redis}
+
+
+async def _redis_answers(queue: Queue) -> bool:
+    with suppress(*UNREACHABLE):
+        await asyncio.wait_for(queue.ping(), HEALTH_S)
+        return True
+    return False
+
+
+async def _postgres_answers(db: Database) -> bool:
+    with suppress(*LOST, TimeoutError, RelayError):
+        async with asyncio.timeout(HEALTH_S), db.connection() as conn:
+            await conn.execute("SELECT 1")
+            return True
+    return False
 
 
 class Vitals:
@@ -74,9 +88,8 @@ class Vitals:
             await self._push.end()
 
     async def _look(self) -> None:
-        state = await health(self._db, self._queue)
-        metrics.POSTGRES_UP.set(state["postgres"] == "up")
-        metrics.REDIS_UP.set(state["redis"] == "up")
+        metrics.POSTGRES_UP.set(await _postgres_answers(self._db))
+        metrics.REDIS_UP.set(await _redis_answers(self._queue))
 
 
 async def _sample(taken: Callable[[], int]) -> None:

@@ -16,7 +16,7 @@ from relay.delivery.record import record
 from relay.metrics import cluster
 from relay.runtime import Worker
 from relay.settings import Settings
-from tests.delivery.crew import NOWHERE, claimed, fan_out, open_crew, recorded, rows
+from tests.delivery.crew import NOWHERE, claimed, fan_out, open_crew, recorded, rows, ticking
 from tests.running import until, until_true
 from tests.shop import Shop, accepted, open_shop
 
@@ -72,10 +72,9 @@ async def test_a_retry_starts_its_lane_when_it_is_due_and_not_before(
     async with open_crew(settings) as crew:
         await crew.clock._tick()
         assert await rows(conn, "SELECT ready_at > now(), fence FROM lanes") == [(True, None)]
-        ticking = asyncio.ensure_future(crew.clock.run())
-        await until_true(conn, "SELECT fence IS NOT NULL FROM lanes", 3)
-        assert await rows(conn, "SELECT sent_at - (SELECT due_at FROM live) < '400 ms' FROM lanes") == [(True,)]
-        ticking.cancel()
+        async with ticking(crew):
+            await until_true(conn, "SELECT fence IS NOT NULL FROM lanes", 3)
+            assert await rows(conn, "SELECT sent_at - (SELECT due_at FROM live) < '400 ms' FROM lanes") == [(True,)]
 
 
 async def test_partitions_that_take_long_hold_up_no_lane(settings: Settings, shop: Shop, conn: Conn) -> None:
@@ -98,6 +97,21 @@ async def test_partitions_that_take_long_hold_up_no_lane(settings: Settings, sho
         released.set()
 
 
+async def test_a_roll_up_that_takes_long_holds_up_no_lane(settings: Settings, shop: Shop, conn: Conn) -> None:
+    await shop.endpoint(NOWHERE)
+    async with open_crew(settings) as crew, conn.transaction():
+        await conn.execute("LOCK TABLE rollups")
+        async with asyncio.timeout(5):
+            await crew.clock._tick()
+            await until_true(
+                conn, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'rollups'::regclass", 5
+            )
+            await shop.send(1)
+            await fan_out(shop, window=0)
+            await crew.clock._tick()
+        assert await rows(conn, "SELECT count(*) FROM lanes WHERE fence IS NOT NULL") == [(1,)]
+
+
 async def test_a_lost_message_is_sent_again_but_not_while_the_queue_is_just_long(
     settings: Settings, shop: Shop, conn: Conn
 ) -> None:
@@ -106,9 +120,9 @@ async def test_a_lost_message_is_sent_again_but_not_while_the_queue_is_just_long
     await fan_out(shop)
     await rows(conn, "UPDATE live SET sent_at = now() - interval '6 s' RETURNING 1")
     async with open_crew(settings) as crew:
-        await crew.clock._resend()
+        await crew.clock.amends.resend()
         assert await crew.queue.length("deliver_normal") == 1
-        await crew.clock._resend()
+        await crew.clock.amends.resend()
         assert await crew.queue.length("deliver_normal") == 1
 
 
@@ -120,17 +134,14 @@ async def test_a_dead_workers_things_go_back_only_after_the_clock_itself_was_the
     async with open_crew(settings) as crew:
         await crew.clock._tick()
         assert await rows(conn, "SELECT count(*) FROM live WHERE owner = 77") == [(2,)]
-        crew.clock._connected_since = asyncio.get_running_loop().time() - 11
-        await crew.clock._give_back()
+        crew.clock.amends.connected_since = asyncio.get_running_loop().time() - 11
+        await crew.clock.amends.give_back()
         assert await rows(conn, "SELECT count(*) FROM live WHERE owner = 77") == [(0,)]
 
 
 async def test_a_clock_that_ends_says_nothing_of_the_whole_system_any_more(settings: Settings) -> None:
-    async with open_crew(settings) as crew:
-        running = asyncio.create_task(crew.clock.run())
+    async with open_crew(settings) as crew, ticking(crew):
         await until(lambda: crew.clock.leads, 10, what="the lead")
         cluster.QUEUE_DEPTH.set(5, "normal")
         cluster.UNACCOUNTED.set(5)
-        running.cancel()
-        await asyncio.wait([running])
     assert not any(one.values for one in cluster.ALL)

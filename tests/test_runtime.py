@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from relay import runtime, tasks
+from relay import tasks
 from relay.intake.accept import Accepted
-from relay.runtime import Web, Worker
+from relay.runtime import Web, Worker, postgres_time
 from relay.settings import Settings
 from tests.shop import open_shop
 
@@ -38,13 +38,13 @@ async def test_no_event_is_stored_at_the_time_of_this_machine_before_that_of_pos
     """Such an event had no partition, and since ids only grow, nor had any that came later."""
     really = time.time
     monkeypatch.setattr(time, "time", lambda: really() + 10 * 365 * 86_400)
-    follow_time = runtime._follow_time
+    follow = postgres_time.follow
 
     async def follow_later(*args: object) -> None:
         await asyncio.sleep(0.5)
-        await follow_time(*args)  # pyright: ignore[reportArgumentType]
+        await follow(*args)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(runtime, "_follow_time", follow_later)
+    monkeypatch.setattr(postgres_time, "follow", follow_later)
     async with open_shop(settings) as shop:
         for _ in range(2):
             (receipt,) = await shop.accept(shop.event())
@@ -54,7 +54,7 @@ async def test_no_event_is_stored_at_the_time_of_this_machine_before_that_of_pos
 async def test_without_postgres_a_web_process_starts_all_the_same_and_asks_again_soon(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "HEALTH_S", 0.2)
+    monkeypatch.setattr(postgres_time, "HEALTH_S", 0.2)
     monkeypatch.setattr(tasks, "_AGAIN_S", 0.1)
     web = Web(settings.model_copy(update={"database_url": "postgresql://u@127.0.0.1:1/x"}))
     web.db._pool.timeout = 0.2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -14,7 +13,7 @@ from relay import metrics, partitions
 from relay.db import Conn, Database
 from relay.settings import Settings
 from relay.upkeep import Upkeep
-from tests.delivery.crew import NOWHERE, fan_out, open_crew, rows
+from tests.delivery.crew import NOWHERE, fan_out, open_crew, rows, ticking
 from tests.delivery.test_retention import OLD, waiting
 from tests.rows import World, make_world
 from tests.running import until
@@ -90,11 +89,8 @@ async def test_whoever_loses_the_lead_says_nothing_any_more(settings: Settings, 
             conn,
             "INSERT INTO leases (name, holder, until) VALUES ('clock', 1, now() + interval '1 day') RETURNING 1",
         )
-        running = asyncio.ensure_future(crew.clock.run())
-        try:
+        async with ticking(crew):
             await until(lambda: shown() == 0, 5)
-        finally:
-            running.cancel()
 
 
 @pytest.fixture

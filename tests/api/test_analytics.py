@@ -51,16 +51,21 @@ async def world(conn: Conn) -> World:
     return await make_world(conn)
 
 
-async def test_the_guides_queries_are_of_one_client_or_for_an_operator_of_all(
-    locked: Api, conn: Conn, settings: Settings, world: World
-) -> None:
+async def two_clients(locked: Api, conn: Conn, settings: Settings, world: World) -> tuple[Api, Api, World]:
+    """It happened once to the first client and twice to another: the first one's key, an operator's, and the other."""
     other = await make_world(conn, "other")
-    await happen(world)
-    await happen(other)
-    await happen(other)
+    for happens_to in (world, other, other):
+        await happen(happens_to)
     await count(conn)
     mine = Api(locked.conductor, await make_key(conn, settings))
     operator = Api(locked.conductor, await make_key(conn, settings, client="ops", scopes=frozenset(Scope)))
+    return mine, operator, other
+
+
+async def test_the_guides_queries_are_of_one_client_or_for_an_operator_of_all(
+    locked: Api, conn: Conn, settings: Settings, world: World
+) -> None:
+    mine, operator, other = await two_clients(locked, conn, settings, world)
     assert (await mine.data(DEAD))["queueStats"] == {"dead": 1}
     assert (await mine.data(WAITING))["queueStats"] == {"queued": 1, "pending": 1}
     assert (await operator.data(DEAD))["queueStats"] == {"dead": 3}
@@ -76,13 +81,7 @@ async def test_the_guides_queries_are_of_one_client_or_for_an_operator_of_all(
 async def test_figures_are_of_one_client_or_for_an_operator_of_all(
     locked: Api, conn: Conn, settings: Settings, world: World
 ) -> None:
-    other = await make_world(conn, "other")
-    await happen(world)
-    await happen(other)
-    await happen(other)
-    await count(conn)
-    mine = Api(locked.conductor, await make_key(conn, settings))
-    operator = Api(locked.conductor, await make_key(conn, settings, client="ops", scopes=frozenset(Scope)))
+    mine, operator, other = await two_clients(locked, conn, settings, world)
     found = (await mine.data(STATS))["analyticsStats"]
     until, since, as_of = (datetime.fromisoformat(found.pop(name)) for name in ("until", "since", "asOf"))
     assert until - since == timedelta(days=1, minutes=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -17,6 +18,7 @@ from relay.ids import Uuid7
 from relay.intake import outbox
 from relay.runtime import Worker
 from relay.settings import Settings
+from relay.tasks import cancel
 from tests.shop import Shop
 
 NOWHERE = "http://127.0.0.1:1024/"
@@ -33,6 +35,16 @@ async def open_crew(settings: Settings) -> AsyncIterator[Worker]:
     finally:
         await worker.begin_stop()
         await worker.stop()
+
+
+@asynccontextmanager
+async def ticking(worker: Worker) -> AsyncIterator[None]:
+    """Run the worker's clock; it has ended when the block has."""
+    running = asyncio.create_task(worker.clock.run())
+    try:
+        yield
+    finally:
+        await cancel([running])
 
 
 async def fan_out(shop: Shop, *, window: int = 4000) -> list[Dispatched]:

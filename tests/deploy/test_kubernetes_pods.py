@@ -260,7 +260,7 @@ def test_the_kill_comes_after_the_drain(name: str, tmp_path: Path) -> None:
 
 
 def test_a_request_of_usual_length_ends_before_the_drain_does() -> None:
-    from relay.runtime import _SHARE_OF_GRACE
+    from relay.runtime.worker import _SHARE_OF_GRACE
 
     default_timeout_s = 30
     assert int(overlay("production").config()["SHUTDOWN_GRACE_S"]) * _SHARE_OF_GRACE > default_timeout_s

@@ -11,18 +11,18 @@ from asyncio import Future
 from typing import Any
 
 from actors import main
-from relay.delivery.sender import Sender
+from relay.delivery.posting import Posting
 from relay.delivery.transport import Response
 
 broker = main.broker
-_answered = Sender._answered
+_answered = Posting._answered
 
 
-def _die_of_it(self: Sender, *arguments: Any) -> None:
+def _die_of_it(self: Posting, *arguments: Any) -> None:
     future: Future[Response] = arguments[-1]
     if not future.cancelled() and "x-deadly" in future.result().headers:
         os.kill(os.getpid(), signal.SIGKILL)
     _answered(self, *arguments)
 
 
-Sender._answered = _die_of_it  # pyright: ignore[reportAttributeAccessIssue]
+Posting._answered = _die_of_it  # pyright: ignore[reportAttributeAccessIssue]

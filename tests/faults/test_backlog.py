@@ -14,7 +14,7 @@ from relay.db import Conn
 from relay.delivery import lanes
 from relay.runtime import Worker
 from relay.settings import Settings
-from tests.delivery.crew import open_crew, rows
+from tests.delivery.crew import open_crew, rows, ticking
 from tests.scale import sized, tell
 from tests.shop import Shop, open_shop
 
@@ -98,14 +98,10 @@ async def test_all_is_due_again_soon_after_redis_was_emptied(
 ) -> None:
     """As much as before is handed out, each with a message, and the rest is where it was: due, in lanes that are ready."""
     await wait_for_a_worker(shop, conn, EMPTIED)
-    async with open_crew(settings) as crew:
-        running = asyncio.ensure_future(crew.clock.run())
-        try:
-            await until_announced(crew, conn, timeout_s=30.0)
-            await client.flushall()
-            took_s = await until_announced(crew, conn, timeout_s=DUE_AGAIN_S)
-        finally:
-            running.cancel()
+    async with open_crew(settings) as crew, ticking(crew):
+        await until_announced(crew, conn, timeout_s=30.0)
+        await client.flushall()
+        took_s = await until_announced(crew, conn, timeout_s=DUE_AGAIN_S)
     tell(f"{EMPTIED:,} deliveries wait; what was handed out is so again {took_s:.1f} s after FLUSHALL")
     due = """SELECT count(*) FROM live d JOIN lanes l ON l.endpoint_id = d.endpoint_id AND l.key = d.lane
              WHERE d.due_at <= now() AND (l.ready OR l.fence IS NOT NULL)"""

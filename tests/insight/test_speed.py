@@ -6,17 +6,15 @@ The times are loose, for the machine is shared; `bench guide` holds the guide's 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
-
-from psycopg import sql
-from psycopg.abc import Params, QueryNoTemplate
+from typing import cast
 
 from relay.db import Conn
 from relay.insight import analytics, counts, finished, stats
 from relay.insight.analytics import AnalyticsDimension, AnalyticsFilter
 from relay.insight.buckets import Granularity
+from tests.insight.plans import Asked, explained, nodes
 from tests.rows import World, make_world
 
 BIG = ("history", "attempts", "events", "live", "outbox", "fanouts", "dead_letters", "stats", "rollups")
@@ -46,32 +44,12 @@ ROLLUPS = f"""INSERT INTO rollups
     (VALUES ('ok', 200), ('http_server_error', 500)) AS s (reason, status)"""
 
 
-class Asked:
-    """A connection that remembers what it was asked."""
-
-    def __init__(self, conn: Conn) -> None:
-        self.conn = conn
-        self.statements: list[tuple[QueryNoTemplate, Params | None]] = []
-
-    async def execute(self, query: QueryNoTemplate, params: Params | None = None) -> object:
-        self.statements.append((query, params))
-        return await self.conn.execute(query, params)
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
-
-
 async def look(conn: Conn, question: Callable[[Conn], Awaitable[object]], *, within_ms: float) -> None:
     """Ask, and check how each statement is carried out."""
     asked = Asked(conn)
     await question(cast("Conn", asked))
     for query, params in asked.statements:
-        text = query if isinstance(query, sql.Composable) else sql.SQL(cast("Any", query))
-        rows = await conn.execute(sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ") + text, params)
-        plan: dict[str, Any] = (await rows.fetchall())[0][0][0]["Plan"]
+        plan = await explained(conn, query, params)
         scanned = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
         assert not [name for name in scanned if name.rstrip("_0123456789") in BIG], plan
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < PAGES, plan

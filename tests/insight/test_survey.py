@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from typing import cast
 from uuid import UUID
 
 import psycopg
@@ -14,6 +15,7 @@ from relay import metrics, partitions
 from relay.db import Conn
 from relay.insight import counts, survey
 from relay.insight.leader import WORST, LeaderGauges, drain_s
+from tests.insight.plans import Asked, explained, nodes
 from tests.rows import World, make_world, new_id
 
 
@@ -67,6 +69,23 @@ async def test_lanes_wait_when_they_are_due_and_nobodys(world: World) -> None:
         (world.endpoint_id, world.tenant_id),
     )
     assert await survey.lanes(world.conn) == {"waiting": 2, "held": 1, "blocked": 1}
+
+
+async def test_counting_lanes_reads_those_alone_that_it_counts(world: World) -> None:
+    await world.conn.execute(
+        """INSERT INTO lanes (endpoint_id, key, tenant_id, tier, blocked_by)
+           SELECT gen_random_uuid(), 'fifo:', %s, 1, CASE WHEN i <= 3 THEN gen_random_uuid() END
+           FROM generate_series(1, 20000) AS i""",
+        (world.tenant_id,),
+    )
+    await world.conn.execute("VACUUM ANALYZE lanes")
+    asked = Asked(world.conn)
+    assert (await survey.lanes(cast("Conn", asked)))["blocked"] == 3
+    assert await survey.circuits(cast("Conn", asked)) == {"open": 0, "half_open": 0}
+    for query, params in asked.statements:
+        plan = await explained(world.conn, query, params)
+        assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"], plan
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50, plan
 
 
 async def test_the_worst_endpoints_are_those_with_most_failures_of_late(world: World, leader: LeaderGauges) -> None:

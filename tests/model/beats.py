@@ -1,4 +1,4 @@
-"""Beats and the clock: relay/delivery/beats.py, relay/clock.py."""
+"""Beats and the clock: relay/delivery/beats.py, relay/clock/."""
 
 from __future__ import annotations
 

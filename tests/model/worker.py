@@ -1,4 +1,4 @@
-"""Deliveries that a worker owns are sent and recorded: relay/delivery/deliver.py, sender.py, record.py, recorder.py."""
+"""Deliveries that a worker owns are sent and recorded: deliver.py, sender.py, posting.py, record.py, recorder.py."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ async def test_without_traces_requests_are_as_ever(settings: Settings, shop: Sho
             await crew.deliverer.deliver(await fan_out(shop))
             await until_true(conn, "SELECT count(*) = 1 FROM history", 10)
         assert "traceparent" not in sink.arrivals[0].headers
-        assert (crew.traces, crew.sender.spans, crew.fanout.spans, shop.web.traces) == (None, None, None, None)
+        assert (crew.traces, crew.sender.posting.spans, crew.fanout.spans, shop.web.traces) == (None, None, None, None)
 
 
 BUILT = """

@@ -1,22 +1,17 @@
-"""What one process of each kind is made of: built once by its entry point, and handed down."""
+"""What a worker process is made of: built once by its entry point, and handed down."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from relay import archive, partitions, postgres, traces
 from relay.catalog.secrets import Vault
 from relay.clock import Clock
 from relay.db import LOST, Database
-from relay.delivery import direct
 from relay.delivery.addresses import Guard
 from relay.delivery.beats import BEAT_S, Beats
-from relay.delivery.counters import Counters
 from relay.delivery.deliver import Deliverer
 from relay.delivery.destinations import Destinations
 from relay.delivery.fanout import FanOut
@@ -28,94 +23,25 @@ from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender
 from relay.delivery.taker import Taker
 from relay.delivery.transport import Transport
-from relay.feed.hub import Hub
 from relay.feed.publisher import Publisher
 from relay.ids import PostgresTime, Uuid7
 from relay.insight.leader import LeaderGauges
-from relay.intake.collector import Collector
-from relay.intake.doorbell import Doorbell
 from relay.notifier import Notifier
-from relay.presence import BEAT_S as PRESENCE_S
-from relay.presence import Presence
-from relay.queue import UNREACHABLE, Hint, Queue
+from relay.queue import REDIS_TIMEOUT_S, UNREACHABLE, Queue
 from relay.recovery.job_runner import JobRunner
 from relay.redis_clients import Shares
-from relay.replica import Replica
+from relay.runtime import postgres_time
+from relay.runtime.hints import Hints
 from relay.settings import Settings
 from relay.tasks import cancel, every
 from relay.upkeep import Upkeep
-from relay.vitals import HEALTH_S, Vitals, health
+from relay.vitals import HEALTH_S, Vitals
 
 if TYPE_CHECKING:
     from relay.traces.export import Traces
 
-_CLOCK_CHECK_S = 30.0
-_REDIS_TIMEOUT_S = 2.0
-_HINT_S = 0.1
 #: What the sender may use of SHUTDOWN_GRACE_S; the rest is for recording, giving back, and Dramatiq's own end.
 _SHARE_OF_GRACE = 0.6
-
-
-class Web:
-    """A web process: accepts events and answers questions."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.time = PostgresTime()
-        self.ids = Uuid7(self.time)
-        self.guard = Guard(settings.allowed_private_networks)
-        self.vault = Vault(settings.signing_key)
-        self.db = Database(settings)
-        self.replica = Replica(settings, self.db)
-        connections = Shares(settings.redis_pool_size)
-        self.queue = Queue(settings.redis_url, pool_size=connections.web_queue, timeout_s=_REDIS_TIMEOUT_S)
-        self.counters = Counters(settings.state_url, connections=connections.web_counters)
-        self.feed = Hub(settings.redis_url, connections=connections.web_feed)
-        self.doorbell = Doorbell(self.queue)
-        self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
-        self.presence = Presence(self.db)
-        self.traces = traces.begin(settings, service="relay-web")
-        self._vitals = Vitals(settings, self.db, self.queue)
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def open(self) -> None:
-        """Start the pool and follow Postgres's time; while Postgres is away no event is accepted."""
-        await self.db.open()
-        await self.replica.open()
-        self._tasks = [asyncio.create_task(_follow_time(self.db, self.time))]
-        self._vitals.start()
-        await _until_known(self.time)
-        self._tasks.append(asyncio.create_task(every(PRESENCE_S, self.presence.beat)))
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await cancel(self._tasks)
-        await self.presence.end()
-        await self._vitals.stop()
-        await self.feed.close()
-        await self.doorbell.close()
-        await self.replica.close()
-        await self.db.close()
-        await self.queue.close()
-        await self.counters.close()
-        if self.traces is not None:
-            await self.traces.end()
-
-    async def health(self) -> dict[str, str]:
-        """See `health`."""
-        return await health(self.db, self.queue)
-
-    async def send_test(self, tenant_id: UUID, endpoint_id: UUID, event_type: str | None) -> UUID:
-        """Send a test event to one endpoint and return the delivery's id. NotFound without such an endpoint."""
-        async with self.db.transaction() as conn:
-            dispatched = await direct.test(conn, tenant_id, endpoint_id, event_type=event_type, ids=self.ids)
-        await self.hint(self.queue.enqueue(hints_for([dispatched])))
-        return dispatched.id
-
-    async def hint(self, command: Coroutine[Any, Any, None]) -> None:
-        """Send a hint after a commit; a request waits 0.1 s for Redis at most, and the clock looks anyway."""
-        with suppress(*UNREACHABLE):
-            await asyncio.wait_for(command, _HINT_S)
 
 
 class Worker:
@@ -130,10 +56,13 @@ class Worker:
         # Of its own, so that no load can keep this process from beating.
         self._beat_db = Database(settings, connections=1, on_lost=self._distrust)
         pool_size = Shares(settings.redis_pool_size).queue
-        self.queue = Queue(settings.redis_url, pool_size=pool_size, timeout_s=_REDIS_TIMEOUT_S)
+        self.queue = Queue(settings.redis_url, pool_size=pool_size, timeout_s=REDIS_TIMEOUT_S)
+        self._hints = Hints(self.queue)
         self.beats = Beats(self._beat_db, self.holdings)
         self.transport = Transport(Guard(settings.allowed_private_networks))
-        self.recorder = Recorder(self.db, self.holdings, on_dead=self._announce_dead, on_waiting=self._wake_clock)
+        self.recorder = Recorder(
+            self.db, self.holdings, on_dead=self._hints.announce_dead, on_waiting=self._hints.wake_clock
+        )
         self.feed = Publisher(settings.redis_url)
         self.recorder.on_recorded.append(self.feed.hear)
         slots = settings.worker_concurrency
@@ -142,24 +71,15 @@ class Worker:
         following = Following(self.deliverer, beats=self.beats, holdings=self.holdings)
         self.recorder.next_step = following.step
         self.taker = Taker(self.db, self.deliverer, following, beats=self.beats, holdings=self.holdings)
-        self.holder = LaneHolder(
-            self.db,
-            self.deliverer,
-            self.taker,
-            self.sender,
-            beats=self.beats,
-            holdings=self.holdings,
-            on_waiting=self._wake_clock,
-        )
-        self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._wake_clock)
+        self.holder = self._make_holder()
+        self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._hints.wake_clock)
         self.traces = self._begin_traces()
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
-        self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._wake_clock)
+        self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._hints.wake_clock)
         self.clock = self._make_clock()
         self._vitals = Vitals(settings, self.db, self.queue, taken=lambda: self.sender.in_flight)
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._hints: set[asyncio.Task[None]] = set()
         self._stop_at: float | None = None
 
     def _begin_traces(self) -> Traces | None:
@@ -167,7 +87,7 @@ class Worker:
         if begun is not None:
             from relay.delivery.tracing import DeliverySpans
 
-            self.sender.spans = self.fanout.spans = DeliverySpans(begun, forwards=self.settings.traces_forward)
+            self.sender.posting.spans = self.fanout.spans = DeliverySpans(begun, forwards=self.settings.traces_forward)
         return begun
 
     def _make_deliverer(self) -> Deliverer:
@@ -178,6 +98,17 @@ class Worker:
             destinations=Destinations(Vault(self.settings.signing_key)),
             sender=self.sender,
             recorder=self.recorder,
+        )
+
+    def _make_holder(self) -> LaneHolder:
+        return LaneHolder(
+            self.db,
+            self.deliverer,
+            self.taker,
+            self.sender,
+            beats=self.beats,
+            holdings=self.holdings,
+            on_waiting=self._hints.wake_clock,
         )
 
     def _make_clock(self) -> Clock:
@@ -197,8 +128,8 @@ class Worker:
         """Start the pools and follow Postgres's time."""
         await self.db.open()
         await self._beat_db.open()
-        self._tasks = [asyncio.create_task(_follow_time(self.db, self.time))]
-        await _until_known(self.time)
+        self._tasks = [asyncio.create_task(postgres_time.follow(self.db, self.time))]
+        await postgres_time.until_known(self.time)
 
     async def start(self) -> None:
         """Begin to beat and tick; while Postgres is away nothing is claimed."""
@@ -255,44 +186,9 @@ class Worker:
     def _distrust(self) -> None:
         self.beats.distrust()
 
-    def _announce_dead(self, ids: list[UUID]) -> None:
-        self._hint(self.queue.enqueue([Hint("dead_letter", {"ids": [id.hex for id in ids]})]))
-
-    def _wake_clock(self) -> None:
-        self._hint(self.queue.wake_clock())
-
-    def _hint(self, command: Coroutine[Any, Any, None]) -> None:
-        """Send a hint that nobody waits for; without Redis it is not missed."""
-
-        async def send() -> None:
-            with suppress(*UNREACHABLE):
-                await command
-
-        task = asyncio.get_running_loop().create_task(send())
-        self._hints.add(task)
-        task.add_done_callback(self._hints.discard)
-
     def _maintain_partitions(self) -> None:
         with postgres.connect(self.settings.database_url) as conn:
             partitions.ensure(conn)
             put_away = archive.move if self.settings.retention_archive else partitions.drop
             partitions.retire(conn, keep_days=self.settings.retention_days, put_away=put_away)
             archive.put_back(conn)
-
-
-async def _follow_time(db: Database, postgres_time: PostgresTime) -> None:
-    async def measure() -> None:
-        async with db.connection() as conn:
-            before = time.monotonic()
-            row = await (await conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8")).fetchone()
-            assert row is not None
-            postgres_time.measured(row[0], at=(before + time.monotonic()) / 2)
-
-    await every(_CLOCK_CHECK_S, measure)
-
-
-async def _until_known(postgres_time: PostgresTime) -> None:
-    """Wait for the first measurement, but for 2 s at most: Postgres may be away."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(HEALTH_S):
-            await postgres_time.known.wait()

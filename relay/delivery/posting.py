@@ -1,0 +1,97 @@
+"""One shipment on the wire: its request is built and posted, and what came of it is judged and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from relay import metrics
+from relay.delivery.answer import asked_to_wait, attempt_of, outcome_of
+from relay.delivery.flow import Flow, Shipment
+from relay.delivery.outcomes import Outcome, Reason, reason_of
+from relay.delivery.record import Attempt, Recorded
+from relay.delivery.recorder import Recorder
+from relay.delivery.request import build_request
+from relay.delivery.transport import Request, Response, Transport
+
+if TYPE_CHECKING:
+    from relay.delivery.tracing import DeliverySpans
+
+_LOG = logging.getLogger(__name__)
+
+
+class Posting:
+    """Posts shipments, and hands what came of each to the recorder."""
+
+    def __init__(self, transport: Transport, recorder: Recorder) -> None:
+        self._transport = transport
+        self._recorder = recorder
+        #: Makes traces of what is sent; None: nobody asked for them.
+        self.spans: DeliverySpans | None = None
+
+    def post(self, shipment: Shipment, flow: Flow, *, end: Callable[[], None]) -> None:
+        """Send a shipment; `end` is called once there is an outcome."""
+        try:
+            request = build_request(shipment.delivery, shipment.content, shipment.destination, now_s=time.time())
+        except ValueError as cause:
+            self._not_signed(shipment, cause)
+            asyncio.get_running_loop().call_soon(end)
+            return
+        if self.spans is not None:
+            request = self.spans.forwarded(request, shipment.delivery)
+        future = self._transport.post(request)
+        future.add_done_callback(partial(self._answered, shipment, flow, request, end))
+
+    def _answered(
+        self,
+        shipment: Shipment,
+        flow: Flow,
+        request: Request,
+        end: Callable[[], None],
+        future: asyncio.Future[Response],
+    ) -> None:
+        if future.cancelled():
+            shipment.done()
+        else:
+            self._judge(shipment, flow, request, future.result())
+        end()
+
+    def _judge(self, shipment: Shipment, flow: Flow, request: Request, response: Response) -> None:
+        reason = response.reason or reason_of(response.status)
+        metrics.ATTEMPTS.labels(reason.value).inc()
+        metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
+        flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms, now_s=time.monotonic())
+        asked_s = asked_to_wait(response, shipment.destination.policy)
+        status = None if response.reason else response.status
+        outcome = outcome_of(shipment, reason, status=status, retry_after_s=asked_s)
+        self._record(shipment, outcome, attempt_of(request, response, reason), retry_after_s=asked_s)
+
+    def _record(
+        self, shipment: Shipment, outcome: Outcome, attempt: Attempt, *, retry_after_s: float | None = None
+    ) -> None:
+        """A FIFO lane goes on when its head is recorded, any other when it is answered."""
+        recorded = Recorded(
+            shipment.delivery,
+            outcome,
+            attempt,
+            retry_after_s=retry_after_s,
+            circuit_threshold=shipment.destination.circuit_threshold,
+            event_type=shipment.content.event_type or "",
+        )
+        if shipment.delivery.seq is None:
+            self._recorder.add(recorded)
+            shipment.done()
+        else:
+            self._recorder.add(replace(recorded, done=shipment.done))
+        if self.spans is not None:
+            self.spans.attempted(shipment.delivery, outcome, attempt)
+
+    def _not_signed(self, shipment: Shipment, cause: ValueError) -> None:
+        _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause, extra=shipment.delivery.ids)
+        attempt = Attempt(Reason.AUTH_FAILED, shipment.destination.url, 0.0, error="Relay could not sign the request.")
+        self._record(shipment, outcome_of(shipment, Reason.AUTH_FAILED), attempt)
