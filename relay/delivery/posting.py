@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from relay import metrics
 from relay.delivery.answer import asked_to_wait, attempt_of, outcome_of
 from relay.delivery.flow import Flow, Shipment
 from relay.delivery.outcomes import Outcome, Reason, reason_of
@@ -63,8 +62,6 @@ class Posting:
 
     def _judge(self, shipment: Shipment, flow: Flow, request: Request, response: Response) -> None:
         reason = response.reason or reason_of(response.status)
-        metrics.ATTEMPTS.labels(reason.value).inc()
-        metrics.ATTEMPT_SECONDS.observe(response.timings.total_ms / 1000)
         flow.pace.learn(reason, status=response.status, latency_ms=response.timings.total_ms, now_s=time.monotonic())
         asked_s = asked_to_wait(response, shipment.destination.policy)
         status = None if response.reason else response.status

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +16,7 @@ from relay.delivery import attempt_log
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import Claimed, put_back
 from relay.delivery.outcomes import Dead, Reason
-from relay.delivery.record import Attempt, Recorded, move_heads, record, state_of
+from relay.delivery.record import Attempt, Recorded, move_heads, record
 
 MAX_ROWS = 200
 MAX_KEPT = 10_000
@@ -147,8 +146,6 @@ class Recorder:
         with metrics.DATABASE_SECONDS.labels("record").time():
             dead = await self._record_ordered(conn, batch, ordered) if ordered else await record(conn, batch)
         metrics.BATCH_SIZE.labels("record").observe(len(batch))
-        for (state, reason), n in Counter((state_of(one.outcome), one.outcome.reason.value) for one in batch).items():
-            metrics.DELIVERIES.labels(state, reason).inc(n)
         if dead:
             self._on_dead(dead)
         for hear in self.on_recorded:

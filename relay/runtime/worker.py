@@ -22,6 +22,7 @@ from relay.delivery.live import hints_for
 from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender
 from relay.delivery.taker import Taker
+from relay.delivery.tally import tally
 from relay.delivery.transport import Transport
 from relay.feed.publisher import Publisher
 from relay.ids import PostgresTime, Uuid7
@@ -65,6 +66,8 @@ class Worker:
         )
         self.feed = Publisher(settings.redis_url)
         self.recorder.on_recorded.append(self.feed.hear)
+        if settings.metrics_provider:
+            self.recorder.on_recorded.append(tally)
         slots = settings.worker_concurrency
         self.sender = Sender(self.transport, self.recorder, slots=slots, may_send=self.beats.may_send)
         self.deliverer = self._make_deliverer()
