@@ -41,7 +41,7 @@ class Sizes:
     #: How many deliveries are stored while a person looks.
     stored: int = 10_000_000
     #: Of the scenario that weighs the metrics.
-    pairs: int = 15
+    pairs: int = 11
     per_round: int = 10_000
 
     @property

@@ -1,4 +1,4 @@
-"""What the metrics cost: the same traffic, in turns, through the system under test and one beside it that has none."""
+"""What the metrics cost: the same traffic, in turns, through two systems that differ in nothing else."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class _Side:
 
 def metrics(bench: Bench) -> list[Measured]:
     """CPU per delivery with metrics to CPU per delivery without: the median of pairs of rounds, each in turn the first."""
-    with_them, rounds = bench.system, list[dict[int, dict[str, float]]]()
-    with started(METRICS_PROVIDER="") as without, _side(bench, with_them) as on, _side(bench, without) as off:
+    under_test, rounds = bench.system, list[dict[int, dict[str, float]]]()
+    with _side(bench, "prometheus") as on, _side(bench, "") as off:
         try:
             for side in (on, off):
                 _cpu_s(bench, side)
@@ -35,7 +35,7 @@ def metrics(bench: Bench) -> list[Measured]:
             ratios = [sum(one[id(on)].values()) / sum(one[id(off)].values()) for one in rounds]
             groups = _by_group([one[id(on)] for one in rounds], [one[id(off)] for one in rounds])
         finally:
-            bench.system = with_them
+            bench.system = under_test
     figures = {
         "on_to_off.median": statistics.median(ratios),
         "on_to_off.min": min(ratios),
@@ -47,10 +47,11 @@ def metrics(bench: Bench) -> list[Measured]:
 
 
 @contextlib.contextmanager
-def _side(bench: Bench, system: System) -> Iterator[_Side]:
+def _side(bench: Bench, provider: str) -> Iterator[_Side]:
     number = bench.new_endpoints(1)[0]
     type_ = f"bench.overhead{number}"
-    with own_endpoint.lent(system.client(), {"url": bench.receiver.url(number), "eventTypes": [type_]}):
+    wanted = {"url": bench.receiver.url(number), "eventTypes": [type_]}
+    with started(METRICS_PROVIDER=provider) as system, own_endpoint.lent(system.client(), wanted):
         yield _Side(system, Traffic(types=[type_], fan_out=1, endpoints_of=lambda _: (number,), batch=_BATCH))
 
 
