@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from graphql import build_schema
+from psycopg import sql
 
 from api.graphql.schema import core_schema
 from relay.db import Conn
@@ -68,7 +69,9 @@ async def fingerprint(conn: Conn, tenant_id: object) -> dict[str, Any]:
     for (table,) in await rows.fetchall():
         if table not in CHANGES_BY_LOOKING:
             of_it = await conn.execute(
-                f"SELECT count(*), md5(string_agg(t::text, '' ORDER BY t::text)) FROM {table} t WHERE tenant_id = %s",
+                sql.SQL(
+                    "SELECT count(*), md5(string_agg(t::text, '' ORDER BY t::text)) FROM {} t WHERE tenant_id = %s"
+                ).format(sql.Identifier(table)),
                 (tenant_id,),
             )
             found[table] = await of_it.fetchone()
