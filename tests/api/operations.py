@@ -13,7 +13,6 @@ from graphql import (
     GraphQLField,
     GraphQLInputField,
     GraphQLInputObjectType,
-    GraphQLInputType,
     GraphQLObjectType,
     GraphQLSchema,
     get_named_type,
@@ -121,7 +120,7 @@ def _value(one: GraphQLArgument | GraphQLInputField, path: str, place: str | Non
     return [value] if is_list_type(bare) and not isinstance(value, list) else value
 
 
-def _named_value(type_: GraphQLInputType, path: str, place: str | None) -> Any:
+def _named_value(type_: Any, path: str, place: str | None) -> Any:
     named, name = get_named_type(type_), path.rpartition(".")[2]
     if named.name == "ID":
         return _Id(_kind(path), tried=path == place)
