@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
+from bench.guide import guide
 from bench.load import Bench, Measured, Sizes, Traffic
+from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
 from relay.cli import own_endpoint
 from relay.cli.client import Client
@@ -98,6 +100,8 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "priority": priority,
     "backlog": backlog,
     "tenants": tenants,
+    "guide": guide,
+    "metrics": metrics,
 }
 #: What runs when nothing is named, and names that stand for several.
 DEFAULT = ("single", "fanout10", "latency-idle")
