@@ -15,7 +15,7 @@ from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
 from bench.wall import wall
 from relay.cli import own_endpoint
-from relay.cli.client import Client
+from relay.cli.api_client import Client
 
 _BATCH = 100
 _LIST = 1000

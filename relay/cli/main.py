@@ -22,6 +22,7 @@ COMMANDS = (
     "relay.cli.up",
     "relay.cli.migrate",
     "relay.cli.worker",
+    "relay.cli.client",
     "relay.cli.apikey",
     "relay.cli.send",
     "relay.cli.listen",
