@@ -10,7 +10,7 @@ import psycopg
 from bench.accounting import percentile
 from bench.load import Bench, Measured
 from relay.cli import own_endpoint
-from relay.cli.client import Client
+from relay.cli.api_client import Client
 
 _TIMES = 200
 _WARM_UP = 20

@@ -22,7 +22,7 @@ import redis
 
 from bench import cpu
 from bench.programs import CHECKOUT, ProgramFailed
-from relay.cli.client import Client
+from relay.cli.api_client import Client
 from relay.processes import Command, spawn_options
 from relay.settings import read_settings
 from relay.up.data_folder import embedded_urls
