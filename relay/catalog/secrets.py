@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from relay.db import Conn
 from relay.errors import Invalid, NotFound, Unavailable
+from relay.settings import Settings
 
 MAX_OVERLAP_S = 604_800
 _NONCE_BYTES = 12
@@ -36,27 +37,53 @@ class Sealed:
     key_id: bytes
 
 
-class Vault:
-    """Seals and opens secrets with the key derived (HKDF-SHA256, RFC 5869) from a SIGNING_KEY."""
+class _Key:
+    """What is derived (HKDF-SHA256, RFC 5869) from a SIGNING_KEY."""
 
     def __init__(self, signing_key: str) -> None:
         key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(signing_key.encode())
-        self.key_id = hashlib.sha256(key).digest()[:_KEY_ID_BYTES]
-        self._aead = AESGCM(key)
+        self.id = hashlib.sha256(key).digest()[:_KEY_ID_BYTES]
+        self.aead = AESGCM(key)
+
+
+class Vault:
+    """Seals secrets with SIGNING_KEY, and opens what was sealed with it or with SIGNING_KEY_PREVIOUS."""
+
+    def __init__(self, signing_key: str, *, previous: str = "") -> None:
+        """`previous` is a key that is only for opening; empty: there is none."""
+        self._current = _Key(signing_key)
+        self.key_id = self._current.id
+        self._keys = {key.id: key for key in (self._current, *([_Key(previous)] if previous else ()))}
+
+    @property
+    def key_ids(self) -> list[bytes]:
+        """The ids of the keys that open."""
+        return list(self._keys)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Vault:
+        """The vault with the keys of the settings."""
+        return cls(settings.signing_key, previous=settings.signing_key_previous)
 
     def seal(self, secret: str, *, owner: UUID) -> Sealed:
         """Encrypt a secret for one owner; the result is of no use as another owner's."""
         nonce = os.urandom(_NONCE_BYTES)
-        return Sealed(nonce + self._aead.encrypt(nonce, secret.encode(), owner.bytes), self.key_id)
+        return Sealed(nonce + self._current.aead.encrypt(nonce, secret.encode(), owner.bytes), self.key_id)
 
-    def open(self, sealed: bytes, *, owner: UUID) -> str:
-        """Decrypt an owner's secret; raise Unavailable when it was sealed under another SIGNING_KEY, or is damaged."""
-        try:
-            return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.bytes).decode()
-        except (InvalidTag, ValueError) as cause:
+    def open(self, sealed: bytes, *, owner: UUID, key_id: bytes | None = None) -> str:
+        """Decrypt an owner's secret; raise Unavailable when neither key opens it. Without `key_id` each key is tried."""
+        if key_id is not None and key_id not in self._keys:
             raise Unavailable(
-                "A signing secret cannot be read: SIGNING_KEY is not the one it was stored under."
-            ) from cause
+                f"A secret was stored under the key {key_id.hex()}, which is neither SIGNING_KEY nor SIGNING_KEY_PREVIOUS."
+            )
+        for key in self._keys.values() if key_id is None else (self._keys[key_id],):
+            try:
+                return key.aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.bytes).decode()
+            except (InvalidTag, ValueError):
+                continue
+        raise Unavailable(
+            "A secret cannot be read: it was stored under neither SIGNING_KEY nor SIGNING_KEY_PREVIOUS, or is damaged."
+        )
 
 
 async def store(conn: Conn, *, tenant_id: UUID, owner_id: UUID, secret: str, vault: Vault) -> None:
