@@ -22,6 +22,7 @@ from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
+from relay.delivery.signing import SignatureScheme
 from relay.intake import events
 from relay.recovery.replay_spec import ReplaySpec
 
@@ -96,6 +97,7 @@ class CreateEndpointInput:
     circuit_reset_ms: int | None = strawberry.field(default=300_000, description="100..86 400 000.")
     custom_headers: Json | None = UNSET
     secret: str | None = strawberry.field(default=UNSET, description="Bring your own; else one is made.")
+    signature: SignatureScheme | None = SignatureScheme.HMAC_SHA256
 
 
 @strawberry.input

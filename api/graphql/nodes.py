@@ -11,10 +11,11 @@ from strawberry import UNSET
 
 from api.graphql.attempts import DeliveryAttempt, attempt_node, attempts_at_most
 from api.graphql.context import RelayInfo
+from api.graphql.endpoint_secrets import SignedEndpoint
 from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
-from api.graphql.policies import EndpointPolicy, policy_fields
+from api.graphql.policies import policy_fields
 from api.graphql.scalars import Json, SafeInt
 from api.graphql.stats import EndpointStats, endpoint_stats
 from relay import paging
@@ -177,10 +178,8 @@ class Delivery:
 
 
 @strawberry.type
-class Endpoint(EndpointPolicy):
+class Endpoint(SignedEndpoint):
     """An endpoint: a URL with its subscription and delivery policy."""
-
-    key: strawberry.Private[UUID]
 
     @strawberry.field
     async def circuit(self, info: RelayInfo) -> CircuitState:

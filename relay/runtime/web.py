@@ -39,7 +39,7 @@ class Web:
         self.time = PostgresTime()
         self.ids = Uuid7(self.time)
         self.guard = Guard(settings.allowed_private_networks)
-        self.vault = Vault(settings.signing_key)
+        self.vault = Vault.of(settings)
         self.db = Database(settings)
         self.replica = Replica(settings, self.db)
         connections = Shares(settings.redis_pool_size)

@@ -98,7 +98,7 @@ class Worker:
             self.db,
             beats=self.beats,
             holdings=self.holdings,
-            destinations=Destinations(Vault(self.settings.signing_key)),
+            destinations=Destinations(Vault.of(self.settings)),
             sender=self.sender,
             recorder=self.recorder,
         )
