@@ -12,7 +12,7 @@ from relay import traces
 from relay.catalog.secrets import Vault
 from relay.db import Database
 from relay.delivery import direct
-from relay.delivery.addresses import Guard
+from relay.delivery.addresses import guard_of
 from relay.delivery.counters import Counters
 from relay.delivery.live import hints_for
 from relay.feed.hub import Hub
@@ -38,7 +38,7 @@ class Web:
         self.settings = settings
         self.time = PostgresTime()
         self.ids = Uuid7(self.time)
-        self.guard = Guard(settings.allowed_private_networks)
+        self.guard = guard_of(settings)
         self.vault = Vault.of(settings)
         self.db = Database(settings)
         self.replica = Replica(settings, self.db)

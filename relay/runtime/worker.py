@@ -10,7 +10,7 @@ from relay import archive, partitions, postgres, traces
 from relay.catalog.secrets import Vault
 from relay.clock import Clock
 from relay.db import LOST, Database
-from relay.delivery.addresses import Guard
+from relay.delivery.addresses import guard_of
 from relay.delivery.beats import BEAT_S, Beats
 from relay.delivery.deliver import Deliverer
 from relay.delivery.destinations import Destinations
@@ -60,7 +60,7 @@ class Worker:
         self.queue = Queue(settings.redis_url, pool_size=pool_size, timeout_s=REDIS_TIMEOUT_S)
         self._hints = Hints(self.queue)
         self.beats = Beats(self._beat_db, self.holdings)
-        self.transport = Transport(Guard(settings.allowed_private_networks))
+        self.transport = Transport(guard_of(settings), proxy=settings.egress_proxy)
         self.recorder = Recorder(
             self.db, self.holdings, on_dead=self._hints.announce_dead, on_waiting=self._hints.wake_clock
         )
