@@ -24,6 +24,7 @@ from relay.delivery.following import Following
 from relay.delivery.holder import LaneHolder
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import hints_for
+from relay.delivery.oauth import Authorizing
 from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender
 from relay.delivery.taker import Taker
@@ -136,8 +137,8 @@ class Worker:
         self.recorder = Recorder(self.db, self.holdings, on_dead=self._announce_dead, on_waiting=self._wake_clock)
         self.feed = Publisher(settings.redis_url)
         self.recorder.on_recorded.append(self.feed.hear)
-        slots = settings.worker_concurrency
-        self.sender = Sender(self.transport, self.recorder, slots=slots, may_send=self.beats.may_send)
+        posting = Authorizing(self.transport, self.beats)
+        self.sender = Sender(posting, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send)
         self.deliverer = self._make_deliverer()
         following = Following(self.deliverer, beats=self.beats, holdings=self.holdings)
         self.recorder.next_step = following.step

@@ -46,7 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "tasks",
         "replica",
     ),
-    ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
+    ("delivery.outcomes", "delivery.addresses", "delivery.authorization", "delivery.signing", "delivery.retry"),
     ("tenancy", "catalog.secrets"),
     ("catalog",),
     ("intake", "delivery"),

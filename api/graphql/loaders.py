@@ -9,7 +9,8 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from relay.catalog import endpoints
+from relay.catalog import credentials, endpoints
+from relay.catalog.credentials import Shown
 from relay.catalog.endpoints import Endpoint
 from relay.db import Conn, Database
 from relay.delivery import attempts, deliveries, gates
@@ -38,6 +39,7 @@ class Loaders:
         self.events: DataLoader[UUID, Event | None] = self._loader(self._scoped(events.find_many))
         self.progress: DataLoader[UUID, Progress | None] = self._loader(events.progress)
         self.endpoints: DataLoader[UUID, Endpoint | None] = self._loader(self._scoped(endpoints.find_many))
+        self.credentials: DataLoader[UUID, Shown | None] = self._loader(self._scoped(credentials.shown))
         self.deliveries: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.find_many))
         self.replays: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.replays_of))
         self.attempts: DataLoader[UUID, list[Attempt] | None] = self._loader(self._scoped(attempts.of_deliveries))

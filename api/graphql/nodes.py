@@ -11,6 +11,7 @@ from strawberry import UNSET
 
 from api.graphql.attempts import DeliveryAttempt, attempt_node, attempts_at_most
 from api.graphql.context import RelayInfo
+from api.graphql.destination_auth import EndpointCredentials
 from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
@@ -177,10 +178,8 @@ class Delivery:
 
 
 @strawberry.type
-class Endpoint(EndpointPolicy):
+class Endpoint(EndpointPolicy, EndpointCredentials):
     """An endpoint: a URL with its subscription and delivery policy."""
-
-    key: strawberry.Private[UUID]
 
     @strawberry.field
     async def circuit(self, info: RelayInfo) -> CircuitState:

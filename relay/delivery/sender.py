@@ -20,12 +20,13 @@ from relay import metrics
 from relay.delivery.answer import asked_to_wait, attempt_of, outcome_of
 from relay.delivery.destinations import Destination
 from relay.delivery.flow import Flow, Shipment
+from relay.delivery.oauth import Posting
 from relay.delivery.outcomes import Outcome, Reason, reason_of
 from relay.delivery.record import Attempt, Recorded
 from relay.delivery.recorder import Recorder
 from relay.delivery.request import build_request
 from relay.delivery.slots import Slots
-from relay.delivery.transport import Request, Response, Transport
+from relay.delivery.transport import Request, Response
 
 if TYPE_CHECKING:
     from relay.delivery.tracing import DeliverySpans
@@ -38,9 +39,7 @@ _BEHIND_S = 0.1
 class Sender:
     """Sends shipments; `may_send(generation)` is asked right before each POST whether this process still owns its claims."""
 
-    def __init__(
-        self, transport: Transport, recorder: Recorder, *, slots: int, may_send: Callable[[int], bool]
-    ) -> None:
+    def __init__(self, transport: Posting, recorder: Recorder, *, slots: int, may_send: Callable[[int], bool]) -> None:
         self._transport = transport
         self._recorder = recorder
         self._slots = Slots(slots)

@@ -12,8 +12,9 @@ import asyncio
 import pycurl
 
 from relay.delivery.addresses import Guard
+from relay.delivery.authorization import ClientTLS
 from relay.delivery.exchange import Exchange, Request, Response, Timings
-from relay.delivery.trust import ca_options
+from relay.delivery.trust import ca_options, tls_options
 
 __all__ = ["Request", "Response", "Timings", "Transport"]
 
@@ -57,12 +58,18 @@ class Transport:
         """
         if self._closed:
             raise RuntimeError("The transport is closed.")
-        exchange = self._idle.pop() if self._idle else Exchange(self._forbids, self._trust)
+        tls = request.credentials.tls if request.credentials else None
+        exchange = self._idle.pop() if self._idle and tls is None else self._new_exchange(tls)
         future: asyncio.Future[Response] = self._loop.create_future()
         exchange.begin(request, future)
         self._running[exchange.curl] = exchange
         self._multi.add_handle(exchange.curl)
         return future
+
+    def _new_exchange(self, tls: ClientTLS | None) -> Exchange:
+        exchange = Exchange(self._forbids, self._trust if tls is None else tls_options(tls, trust=self._trust))
+        exchange.tls = tls
+        return exchange
 
     async def close(self) -> None:
         """Drop every connection; the futures of requests in flight are cancelled."""
@@ -141,5 +148,8 @@ class Transport:
             except Exception as fault:
                 future.set_exception(fault)
         self._multi.remove_handle(curl)
-        exchange.end()
-        self._idle.append(exchange)
+        if exchange.tls is not None:
+            curl.close()
+        else:
+            exchange.end()
+            self._idle.append(exchange)
