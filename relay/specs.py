@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -36,16 +36,19 @@ class Spec(BaseModel):
         frozen=True, strict=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
     )
 
+    #: Where it stands in the input, with a dot behind it: an input within another names its fields by their whole path.
+    within: ClassVar[str] = ""
+
     def __init__(self, /, **values: Any) -> None:
         """Check the values; raise Invalid with the first thing that is wrong."""
         try:
             super().__init__(**values)
         except ValidationError as cause:
-            raise _invalid(cause.errors(include_url=False, include_input=False)[0]) from cause
+            raise _invalid(cause.errors(include_url=False, include_input=False)[0], within=self.within) from cause
 
 
-def _invalid(error: ErrorDetails) -> Invalid:
-    field = to_camel(str(error["loc"][0])) if error["loc"] else None
+def _invalid(error: ErrorDetails, *, within: str) -> Invalid:
+    field = within + to_camel(str(error["loc"][0])) if error["loc"] else None
     sentence = _SENTENCES.get(error["type"], "is wrong: {message}")
     text = sentence.format(message=error["msg"], **error.get("ctx", {}))
     place = ".".join([field or "The input", *(str(part) for part in error["loc"][1:])])

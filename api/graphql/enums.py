@@ -6,6 +6,7 @@ from enum import Enum
 
 import strawberry
 
+from relay.catalog.destination_auth import EndpointAuthKind
 from relay.catalog.endpoints import EndpointStatus
 from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery.deliveries import DeliveryStatus
@@ -25,6 +26,7 @@ _MEANINGS: dict[type[Enum], str | None] = {
     AnalyticsDimension: "STATUS: the status code, of attempts only; REASON: of attempts, and why deliveries ended.",
     CircuitStatus: None,
     DeliveryStatus: None,
+    EndpointAuthKind: None,
     EndpointStatus: None,
     EventStatus: "Over the newest delivery per endpoint, the first that holds: DELIVERING, FAILED, QUEUED (open ones),"
     " DEAD, DELIVERED, CANCELLED; UNMATCHED: fanned out to nobody.",

@@ -14,6 +14,7 @@ from strawberry.types import get_object_definition
 from strawberry.types.arguments import InputContext
 from strawberry.utils.str_converters import to_camel_case
 
+from api.graphql.destination_auth import EndpointAuthInput, EndpointTLSInput
 from api.graphql.ids import filter_id, get_id
 from api.graphql.scalars import Json
 from api.sending import Request
@@ -96,8 +97,11 @@ class CreateEndpointInput:
     circuit_threshold: int | None = strawberry.field(default=5, description="1..1 000 failures in a row.")
     circuit_reset_ms: int | None = strawberry.field(default=300_000, description="100..86 400 000.")
     custom_headers: Json | None = UNSET
+    secret_headers: Json | None = strawberry.field(default=UNSET, description="Stored encrypted, never shown again.")
     secret: str | None = strawberry.field(default=UNSET, description="Bring your own; else one is made.")
     signature: SignatureScheme | None = SignatureScheme.HMAC_SHA256
+    auth: EndpointAuthInput | None = UNSET
+    tls: EndpointTLSInput | None = UNSET
 
 
 @strawberry.input
@@ -127,6 +131,9 @@ class UpdateEndpointInput:
     circuit_threshold: int | None = UNSET
     circuit_reset_ms: int | None = UNSET
     custom_headers: Json | None = UNSET
+    secret_headers: Json | None = strawberry.field(default=UNSET, description="All of them: what is left out goes.")
+    auth: EndpointAuthInput | None = UNSET
+    tls: EndpointTLSInput | None = UNSET
 
 
 @strawberry.input(description="All that is given must hold. since is inclusive, until exclusive, both on acceptance.")
@@ -212,7 +219,7 @@ for _kind in (
 ):
     get_object_definition(_kind, strict=True).from_input = _build
 
-_JSON_FIELDS = frozenset({"headers", "custom_headers"})
+_JSON_FIELDS = frozenset({"headers", "custom_headers", "secret_headers"})
 
 
 def given(input: object) -> dict[str, Any]:

@@ -102,9 +102,9 @@ class Mutation:
         fields = given(input)
         status: EndpointStatus | None = fields.pop("status", UNSET)
         change = EndpointChange(**fields)
-        tenant_id, key = info.context.tenant_id, get_id(id, of="endpoint")
-        async with info.context.db.transaction() as conn:
-            record = await endpoints.update(conn, tenant_id, key, change, guard=info.context.web.guard)
+        web, tenant_id, key = info.context.web, info.context.tenant_id, get_id(id, of="endpoint")
+        async with web.db.transaction() as conn:
+            record = await endpoints.update(conn, tenant_id, key, change, vault=web.vault, guard=web.guard)
             if status is not UNSET:
                 await move(conn, tenant_id, key, status or EndpointStatus.ACTIVE)
         return endpoint_node(record) if status is UNSET else await moved(info, key)

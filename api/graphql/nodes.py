@@ -11,6 +11,7 @@ from strawberry import UNSET
 
 from api.graphql.attempts import DeliveryAttempt, attempt_node, attempts_at_most
 from api.graphql.context import RelayInfo
+from api.graphql.destination_auth import EndpointCredentials
 from api.graphql.endpoint_secrets import SignedEndpoint
 from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
@@ -178,7 +179,7 @@ class Delivery:
 
 
 @strawberry.type
-class Endpoint(SignedEndpoint):
+class Endpoint(SignedEndpoint, EndpointCredentials):
     """An endpoint: a URL with its subscription and delivery policy."""
 
     @strawberry.field

@@ -15,8 +15,15 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from relay.catalog import secrets
-from relay.catalog.policies import CHANGEABLE, DEFAULT_RETRY_SCHEDULE_MS, EndpointChange, EndpointSpec, FIFOHeadPolicy
+from relay.catalog import credentials, secrets
+from relay.catalog.policies import (
+    CHANGEABLE,
+    DEFAULT_RETRY_SCHEDULE_MS,
+    EndpointChange,
+    EndpointSpec,
+    FIFOHeadPolicy,
+    Policy,
+)
 from relay.catalog.secrets import Vault
 from relay.catalog.subscriptions import Subscriber
 from relay.db import Conn
@@ -102,7 +109,21 @@ async def create(
     await insert(conn, tenant_id, {**spec.columns(), "id": id, "kind": "subscribed"})
     await secrets.store(conn, tenant_id=tenant_id, owner_id=id, secret=secret, vault=vault)
     await tenants.bump(conn, tenant_id)
-    return await get(conn, tenant_id, id), secret
+    made = await get(conn, tenant_id, id)
+    await _authorize(conn, made, spec, vault=vault, guard=guard)
+    return made, secret
+
+
+async def _authorize(conn: Conn, endpoint: Endpoint, given: Policy, *, vault: Vault, guard: Guard) -> None:
+    await credentials.change(
+        conn,
+        tenant_id=endpoint.tenant_id,
+        endpoint_id=endpoint.id,
+        given=given,
+        custom_headers=endpoint.custom_headers or {},
+        vault=vault,
+        guard=guard,
+    )
 
 
 async def insert(conn: Conn, tenant_id: UUID, columns: Mapping[str, Any]) -> bool:
@@ -124,7 +145,9 @@ def _parameters(tenant_id: UUID, columns: Mapping[str, Any]) -> dict[str, Any]:
     return {**columns, "tenant_id": tenant_id, "custom_headers": None if headers is None else Jsonb(headers)}
 
 
-async def update(conn: Conn, tenant_id: UUID, id: UUID, change: EndpointChange, *, guard: Guard) -> Endpoint:
+async def update(
+    conn: Conn, tenant_id: UUID, id: UUID, change: EndpointChange, *, vault: Vault, guard: Guard
+) -> Endpoint:
     """Change an endpoint and return it as it is then.
 
     Raises NotFound, Invalid for what does not fit together, and Conflict where it would tear apart an order in use.
@@ -143,7 +166,9 @@ async def update(conn: Conn, tenant_id: UUID, id: UUID, change: EndpointChange, 
         _parameters(tenant_id, {**columns, "id": id}),
     )
     await tenants.bump(conn, tenant_id)
-    return await get(conn, tenant_id, id)
+    changed = await get(conn, tenant_id, id)
+    await _authorize(conn, changed, change, vault=vault, guard=guard)
+    return changed
 
 
 async def _locked(conn: Conn, tenant_id: UUID, id: UUID) -> dict[str, Any]:
@@ -185,6 +210,7 @@ async def delete(conn: Conn, tenant_id: UUID, id: UUID) -> None:
     )
     if done.rowcount == 0:
         raise _not_found()
+    await credentials.remove(conn, id)
     await tenants.bump(conn, tenant_id)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from relay.catalog.destination_auth import EndpointAuth, EndpointTLS
 from relay.catalog.headers import check_headers
 from relay.catalog.partition_keys import MAX_PATH, check_path
 from relay.catalog.subscriptions import check_patterns
@@ -63,6 +64,11 @@ def _headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _secret_headers(headers: dict[str, str]) -> dict[str, str]:
+    check_headers(headers, field="secretHeaders")
+    return headers
+
+
 def _path(path: str) -> str:
     check_path(path, field="fifoPartitionKey")
     return path
@@ -105,6 +111,9 @@ class Policy(Spec):
     fifo_partition_key: Path | None = None
     fifo_on_dead: FIFOHeadPolicy | None = None
     custom_headers: Annotated[dict[str, str], AfterValidator(_headers)] | None = None
+    secret_headers: Annotated[dict[str, str], AfterValidator(_secret_headers)] | None = Field(default=None, repr=False)
+    auth: EndpointAuth | None = None
+    tls: EndpointTLS | None = None
 
     def over(self, columns: dict[str, Any]) -> dict[str, Any]:
         """Return an endpoint's columns after this; raise Invalid when they do not fit together."""

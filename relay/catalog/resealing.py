@@ -28,7 +28,10 @@ class SealedTable:
     owner: str
 
 
-SEALED = (SealedTable("secrets", key=("owner_id", "slot"), owner="owner_id"),)
+SEALED = (
+    SealedTable("secrets", key=("owner_id", "slot"), owner="owner_id"),
+    SealedTable("credentials", key=("endpoint_id", "kind"), owner="endpoint_id"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from relay.delivery.flow import Shipment
-from relay.delivery.masking import masked
+from relay.delivery.masking import masked, without
 from relay.delivery.outcomes import Outcome, Reason, decide
 from relay.delivery.record import Attempt
 from relay.delivery.retry import RetryPolicy, parse_retry_after
@@ -35,14 +35,17 @@ def outcome_of(
 
 def attempt_of(request: Request, response: Response, reason: Reason) -> Attempt:
     """What is kept of a request and its answer, secrets masked."""
-    timings = response.timings
+    timings, names = response.timings, frozenset[str]()
+    if request.credentials is not None:
+        names = request.credentials.names()
+        response = without(response, request.credentials.secrets())
     return Attempt(
         reason=reason,
         url=request.url,
         total_ms=timings.total_ms,
         status=response.status or None,
         error=response.error,
-        request_headers=masked(request.headers),
+        request_headers=masked(request.headers, secret=names),
         response_headers=masked(response.headers.items()),
         body=response.body,
         body_truncated=response.body_truncated,

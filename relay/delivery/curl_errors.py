@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pycurl
@@ -12,6 +13,8 @@ _HTTP2_STREAM = 92
 _PROXY = 97
 _UNSUPPORTED_PROTOCOL = 1
 _URL_MALFORMED = 3
+_OPENSSL_ERROR = re.compile(r"\berror:0A([0-9A-F]{6}):")  # 0A: of its TLS
+_FIRST_ALERT = 1000  # SSL_AD_REASON_OFFSET; RFC 8446, section 6 numbers the alerts
 
 _REASONS: dict[int, Reason] = {
     pycurl.E_COULDNT_RESOLVE_HOST: Reason.DNS_FAILED,
@@ -75,7 +78,7 @@ def explain(curl: pycurl.Curl, code: int, message: str, *, refusal: Refusal | No
         return Reason.ADDRESS_FORBIDDEN, refusal.sentence
     if code in (_UNSUPPORTED_PROTOCOL, _URL_MALFORMED) and not connected:
         return Reason.ADDRESS_FORBIDDEN, f"Relay cannot send to this URL{_detail(message)}."
-    reason = _reason(curl, code)
+    reason = Reason.TLS_FAILED if _is_alert(message) else _reason(curl, code)
     if refusal is not None and reason is Reason.CONNECTION_REFUSED:
         return reason, f"Relay could not open a socket to {refusal.ip}{_detail(str(refusal.cause))}."
     return reason, f"{_SENTENCES[reason]}{_detail(message)}."
@@ -105,6 +108,27 @@ def no_final_answer(status: int) -> tuple[Reason, str]:
 def unfinished_headers() -> tuple[Reason, str]:
     """Return the reason and the sentence for a connection that was closed within the headers."""
     return Reason.CONNECTION_RESET, f"{_SENTENCES[Reason.CONNECTION_RESET]}{_detail('its headers did not end')}."
+
+
+def unwelcome_certificate(curl: pycurl.Curl, error: str) -> tuple[Reason, str]:
+    """Return the reason and the sentence for a connection with a client certificate that was closed, as `error` says.
+
+    With TLS 1.3 an endpoint judges the certificate after the handshake is over, and may just go: when it did so on a new
+    connection before the first byte of an answer, that is what happened.
+    """
+    if curl.getinfo(pycurl.NUM_CONNECTS) == 0 or curl.getinfo(pycurl.HEADER_SIZE) or not _secured(curl):
+        return Reason.CONNECTION_RESET, error
+    return Reason.TLS_FAILED, f"{_SENTENCES[Reason.TLS_FAILED]}{_detail('the client certificate was not accepted')}."
+
+
+def _secured(curl: pycurl.Curl) -> bool:
+    return curl.getinfo(pycurl.APPCONNECT_TIME_T) > 0
+
+
+def _is_alert(message: str) -> bool:
+    """Whether OpenSSL's error number, which libcurl hands on in its words, is that of an alert the endpoint sent."""
+    found = _OPENSSL_ERROR.search(message)
+    return found is not None and 0 <= int(found[1], 16) - _FIRST_ALERT < 256
 
 
 def _reason(curl: pycurl.Curl, code: int) -> Reason:

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from relay.catalog import credentials
 from relay.catalog.secrets import Vault
 from relay.db import Conn
+from relay.delivery.authorization import Credentials
 from relay.delivery.live import Claimed
 from relay.delivery.retry import RetryPolicy
 
@@ -34,6 +36,7 @@ class Destination:
     secrets: tuple[tuple[str, float | None], ...]
     disabled: bool
     deleted: bool
+    credentials: Credentials | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +84,15 @@ class Destinations:
             """SELECT id, version, tenant_id, url, timeout_ms, max_concurrency, max_retries, retry_schedule,
                       retry_backoff_ms, retry_backoff_mult, retry_backoff_max, custom_headers, deleted_at IS NOT NULL,
                       CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, rate_limit_per_sec, status = 'disabled',
-                      circuit_threshold, terminal_status_codes
+                      circuit_threshold, terminal_status_codes,
+                      EXISTS (SELECT FROM credentials WHERE endpoint_id = endpoints.id)
                FROM endpoints WHERE id = ANY(%s::uuid[])""",
             (list(ids),),
         )
         endpoints = await rows.fetchall()
         secrets = await self._secrets(conn, {row[13] for row in endpoints})
+        authorized = {row[0]: row[1] for row in endpoints if row[18]}
+        opened = await credentials.opened(conn, authorized, self._vault) if authorized else {}
         return {
             row[0]: Destination(
                 id=row[0],
@@ -102,6 +108,7 @@ class Destinations:
                 secrets=secrets.get(row[13], ()),
                 disabled=row[15],
                 deleted=row[12],
+                credentials=opened.get(row[0]),
             )
             for row in endpoints
         }

@@ -13,6 +13,7 @@ import pycurl
 from relay import __version__
 from relay.delivery import curl_errors
 from relay.delivery.addresses import Guard
+from relay.delivery.authorization import ClientTLS, Credentials
 from relay.delivery.header_lines import final_block, header_lines, parse_headers
 from relay.delivery.outcomes import Reason
 from relay.delivery.proxy import Route
@@ -34,6 +35,8 @@ class Request:
     body: bytes
     timeout_ms: int
     body_limit: int = 16_384
+    #: What the headers hold of secrets, which certificates the connection needs, and whom `oauth` asks for a token.
+    credentials: Credentials | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,10 @@ class Exchange:
 
     __slots__ = (
         "body", "curl", "future", "guard", "header_bytes", "header_lines", "left", "lines", "refusal", "route",
-        "timeout_ms", "truncated",
+        "timeout_ms", "tls", "truncated",
     )  # fmt: skip
 
-    def __init__(self, guard: Guard, trust: Sequence[tuple[int, str]]) -> None:
+    def __init__(self, guard: Guard, trust: Sequence[tuple[int, str | bytes]]) -> None:
         self.guard = guard
         self.curl = pycurl.Curl()
         self.lines: list[bytes] = []
@@ -93,12 +96,14 @@ class Exchange:
         self.body: list[bytes] = []
         self.left = 0
         self.truncated = False
+        #: Certificates of its own, which must not reach another endpoint's request: it is used once.
+        self.tls: ClientTLS | None = None
         self.refusal: curl_errors.Refusal | None = None
         self.timeout_ms = -1
         self.future: asyncio.Future[Response] | None = None
         self._configure(trust)
 
-    def _configure(self, trust: Sequence[tuple[int, str]]) -> None:
+    def _configure(self, trust: Sequence[tuple[int, str | bytes]]) -> None:
         set_option = self.curl.setopt
         set_option(pycurl.POST, 1)
         set_option(pycurl.NOSIGNAL, 1)
@@ -204,6 +209,8 @@ class Exchange:
         reason, error = None, None
         if code and not (code == pycurl.E_WRITE_ERROR and self.truncated):
             reason, error = self._explain(code, message)
+            if self.tls is not None and self.tls.certificate and reason is Reason.CONNECTION_RESET:
+                reason, error = curl_errors.unwelcome_certificate(curl, error)
         elif status < 200:  # 101: the endpoint wants to speak something else
             reason, error = curl_errors.no_final_answer(status)
         elif b"\r\n" not in block and b"\n" not in block:  # libcurl does not mind

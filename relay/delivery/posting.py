@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from relay.delivery.answer import asked_to_wait, attempt_of, outcome_of
 from relay.delivery.flow import Flow, Shipment
+from relay.delivery.oauth import Carrier
 from relay.delivery.outcomes import Outcome, Reason, reason_of
 from relay.delivery.record import Attempt, Recorded
 from relay.delivery.recorder import Recorder
 from relay.delivery.request import build_request
-from relay.delivery.transport import Request, Response, Transport
+from relay.delivery.transport import Request, Response
 
 if TYPE_CHECKING:
     from relay.delivery.tracing import DeliverySpans
@@ -27,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 class Posting:
     """Posts shipments, and hands what came of each to the recorder."""
 
-    def __init__(self, transport: Transport, recorder: Recorder) -> None:
+    def __init__(self, transport: Carrier, recorder: Recorder) -> None:
         self._transport = transport
         self._recorder = recorder
         #: Makes traces of what is sent; None: nobody asked for them.

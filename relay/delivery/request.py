@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relay.delivery.authorization import Credentials
 from relay.delivery.destinations import Content, Destination
 from relay.delivery.live import Claimed
 from relay.delivery.signing import signature_headers
@@ -21,6 +22,29 @@ def build_request(delivery: Claimed, content: Content, destination: Destination,
     if delivery.replay_of is not None:
         headers.append(("relay-replay-of", str(delivery.replay_of)))
     headers += destination.headers
+    credentials = destination.credentials
+    if credentials is not None:
+        return _authorized(headers, credentials, content, destination)
     if content.headers:
         headers += content.headers.items()
     return Request(destination.url, headers, content.payload, destination.timeout_ms)
+
+
+def _authorized(
+    headers: list[tuple[str, str]], credentials: Credentials, content: Content, destination: Destination
+) -> Request:
+    """The request to an endpoint that wants credentials; an event's headers do not replace those."""
+    own = credentials.names()
+    headers += [(name, value) for name, value in (content.headers or {}).items() if name.lower() not in own]
+    headers += credentials.headers
+    if credentials.authorization is not None:
+        headers.append(("Authorization", credentials.authorization))
+    elif credentials.grant is not None:
+        headers.append(("Authorization", "Bearer"))  # the token comes when it is sent
+    return Request(
+        destination.url,
+        headers,
+        content.payload,
+        destination.timeout_ms,
+        credentials=credentials,
+    )

@@ -15,10 +15,10 @@ from uuid import UUID
 
 from relay.delivery.destinations import Destination
 from relay.delivery.flow import Flow, Shipment
+from relay.delivery.oauth import Carrier
 from relay.delivery.posting import Posting
 from relay.delivery.recorder import Recorder
 from relay.delivery.slots import Slots
-from relay.delivery.transport import Transport
 
 _FLOWS = 10_000
 _BEHIND_S = 0.1
@@ -27,9 +27,7 @@ _BEHIND_S = 0.1
 class Sender:
     """Sends shipments; `may_send(generation)` is asked right before each POST whether this process still owns its claims."""
 
-    def __init__(
-        self, transport: Transport, recorder: Recorder, *, slots: int, may_send: Callable[[int], bool]
-    ) -> None:
+    def __init__(self, transport: Carrier, recorder: Recorder, *, slots: int, may_send: Callable[[int], bool]) -> None:
         self.posting = Posting(transport, recorder)
         self._recorder = recorder
         self._slots = Slots(slots)

@@ -14,10 +14,11 @@ from dataclasses import replace
 import pycurl
 
 from relay.delivery.addresses import Guard
+from relay.delivery.authorization import ClientTLS
 from relay.delivery.exchange import Exchange, Request, Response, Timings
 from relay.delivery.outcomes import Reason
 from relay.delivery.proxy import NoRoute, Proxy, Route
-from relay.delivery.trust import ca_options
+from relay.delivery.trust import ca_options, tls_options
 
 __all__ = ["Request", "Response", "Timings", "Transport"]
 
@@ -73,7 +74,8 @@ class Transport:
         return future
 
     def _begin(self, request: Request, future: asyncio.Future[Response], route: Route | None) -> None:
-        exchange = self._idle.pop() if self._idle else Exchange(self._guard, self._trust)
+        tls = request.credentials.tls if request.credentials else None
+        exchange = self._idle.pop() if self._idle and tls is None else self._new_exchange(tls)
         exchange.begin(request, future, route)
         self._running[exchange.curl] = exchange
         self._multi.add_handle(exchange.curl)
@@ -95,6 +97,11 @@ class Transport:
             self._routing.pop(future, None)
         if not future.done():
             future.set_result(_unsent(reason, sentence, total_ms=(self._loop.time() - began) * 1000))
+
+    def _new_exchange(self, tls: ClientTLS | None) -> Exchange:
+        exchange = Exchange(self._guard, self._trust if tls is None else tls_options(tls, trust=self._trust))
+        exchange.tls = tls
+        return exchange
 
     async def close(self) -> None:
         """Drop every connection; the futures of requests in flight are cancelled."""
@@ -178,8 +185,11 @@ class Transport:
             except Exception as fault:
                 future.set_exception(fault)
         self._multi.remove_handle(curl)
-        exchange.end()
-        self._idle.append(exchange)
+        if exchange.tls is not None:
+            curl.close()
+        else:
+            exchange.end()
+            self._idle.append(exchange)
 
 
 def _unsent(reason: Reason, sentence: str, *, total_ms: float) -> Response:

@@ -1,4 +1,4 @@
-"""Which certificate authorities the transport trusts: the system's bundle, wherever this system keeps it."""
+"""Which certificate authorities the transport trusts: the system's bundle, wherever this system keeps it, or an endpoint's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pycurl
+
+from relay.delivery.authorization import ClientTLS
 
 # Debian and Alpine, Fedora and RHEL, SUSE, Alpine and the BSDs.
 _BUNDLES = (
@@ -36,3 +38,18 @@ def ca_options(ca_file: str | None = None) -> Sequence[tuple[int, str]]:
     if importlib.util.find_spec("certifi") is not None:
         return ((pycurl.CAINFO, importlib.import_module("certifi").where()),)
     return ()
+
+
+def tls_options(tls: ClientTLS, *, trust: Sequence[tuple[int, str]]) -> Sequence[tuple[int, str | bytes]]:
+    """Return the libcurl options for an endpoint's own certificates; its authorities replace those of `trust`.
+
+    libcurl keeps a connection apart from those that were made with other certificates or authorities.
+    """
+    options: list[tuple[int, str | bytes]] = []
+    if tls.authorities is None:
+        options += trust
+    else:
+        options += ((pycurl.CAPATH, "/nonexistent"), (pycurl.CAINFO_BLOB, tls.authorities.encode()))
+    if tls.certificate is not None and tls.key is not None:
+        options += ((pycurl.SSLCERT_BLOB, tls.certificate.encode()), (pycurl.SSLKEY_BLOB, tls.key.encode()))
+    return options

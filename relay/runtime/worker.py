@@ -19,6 +19,7 @@ from relay.delivery.following import Following
 from relay.delivery.holder import LaneHolder
 from relay.delivery.holdings import Holdings
 from relay.delivery.live import hints_for
+from relay.delivery.oauth import Authorizing
 from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender
 from relay.delivery.taker import Taker
@@ -69,7 +70,8 @@ class Worker:
         if settings.metrics_provider:
             self.recorder.on_recorded.append(tally)
         slots = settings.worker_concurrency
-        self.sender = Sender(self.transport, self.recorder, slots=slots, may_send=self.beats.may_send)
+        posting = Authorizing(self.transport, self.beats)
+        self.sender = Sender(posting, self.recorder, slots=slots, may_send=self.beats.may_send)
         self.deliverer = self._make_deliverer()
         following = Following(self.deliverer, beats=self.beats, holdings=self.holdings)
         self.recorder.next_step = following.step

@@ -63,7 +63,7 @@ async def test_a_change_raises_the_version_and_keeps_what_it_does_not_name(world
     before = await endpoints.get(world.conn, world.tenant_id, world.endpoint_id)
     seen = await config_version(world)
     after = await endpoints.update(
-        world.conn, world.tenant_id, before.id, EndpointChange(retry_schedule=[5]), guard=GUARD
+        world.conn, world.tenant_id, before.id, EndpointChange(retry_schedule=[5]), vault=VAULT, guard=GUARD
     )
     assert (after.retry_schedule, after.version) == ([5], before.version + 1)
     assert (after.url, after.event_types, after.max_retries) == (before.url, before.event_types, before.max_retries)
@@ -83,7 +83,7 @@ async def test_every_field_of_the_delivery_policy_is_kept_as_it_was_given(world:
     spec = EndpointSpec(url=URL, event_types=["*"], **policy)
     made, _ = await endpoints.create(world.conn, world.tenant_id, spec, id=new_id(), vault=VAULT, guard=GUARD)
     changed = await endpoints.update(
-        world.conn, world.tenant_id, world.endpoint_id, EndpointChange(**policy), guard=GUARD
+        world.conn, world.tenant_id, world.endpoint_id, EndpointChange(**policy), vault=VAULT, guard=GUARD
     )
     for one in (made, changed):
         assert {name: getattr(one, name) for name in policy} == policy
@@ -104,21 +104,25 @@ async def test_an_order_in_use_cannot_be_torn_apart_until_it_is_drained(
 ) -> None:
     id = world.endpoint_id
     fifo = EndpointChange(fifo=True, fifo_partition_key="$.a")
-    await endpoints.update(world.conn, world.tenant_id, id, fifo, guard=GUARD)
+    await endpoints.update(world.conn, world.tenant_id, id, fifo, vault=VAULT, guard=GUARD)
     waiting = await ordered_delivery(world, id)
     with pytest.raises(Conflict, match="drain") as refused:
-        await endpoints.update(world.conn, world.tenant_id, id, EndpointChange(**change), guard=GUARD)
+        await endpoints.update(world.conn, world.tenant_id, id, EndpointChange(**change), vault=VAULT, guard=GUARD)
     assert refused.value.field == field
     harmless = EndpointChange(fifo=True, fifo_partition_key="$.a", fifo_on_dead=FIFOHeadPolicy.BLOCK, description="x")
-    assert (await endpoints.update(world.conn, world.tenant_id, id, harmless, guard=GUARD)).description == "x"
+    assert (
+        await endpoints.update(world.conn, world.tenant_id, id, harmless, vault=VAULT, guard=GUARD)
+    ).description == "x"
     await world.conn.execute("DELETE FROM live WHERE id = %s", (waiting,))
-    await endpoints.update(world.conn, world.tenant_id, id, EndpointChange(**change), guard=GUARD)
+    await endpoints.update(world.conn, world.tenant_id, id, EndpointChange(**change), vault=VAULT, guard=GUARD)
 
 
 async def test_fifo_can_be_turned_on_while_unordered_deliveries_wait(world: World) -> None:
     await world.waiting(await world.event())
     change = EndpointChange(fifo=True, fifo_partition_key="$.a")
-    assert (await endpoints.update(world.conn, world.tenant_id, world.endpoint_id, change, guard=GUARD)).fifo
+    assert (
+        await endpoints.update(world.conn, world.tenant_id, world.endpoint_id, change, vault=VAULT, guard=GUARD)
+    ).fifo
 
 
 async def test_fan_out_is_told_how_an_endpoint_wants_its_order(world: World) -> None:
@@ -147,7 +151,7 @@ async def test_another_tenant_sees_and_changes_nothing(world: World) -> None:
     assert await endpoints.find(world.conn, other, world.endpoint_id) is None
     assert await endpoints.find_many(world.conn, other, [world.endpoint_id]) == {}
     with pytest.raises(NotFound):
-        await endpoints.update(world.conn, other, world.endpoint_id, EndpointChange(), guard=GUARD)
+        await endpoints.update(world.conn, other, world.endpoint_id, EndpointChange(), vault=VAULT, guard=GUARD)
     with pytest.raises(NotFound):
         await endpoints.delete(world.conn, other, world.endpoint_id)
 

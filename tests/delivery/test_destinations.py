@@ -24,7 +24,7 @@ async def test_a_destination_has_the_policy_of_its_endpoint_once_its_version_is_
         max_retries=3, retry_backoff_ms=7, retry_backoff_mult=3, retry_backoff_max=70, terminal_status_codes=[422, 404],
         rate_limit_per_sec=50, circuit_threshold=2,
     )  # fmt: skip
-    after = await endpoints.update(conn, world.tenant_id, world.endpoint_id, change, guard=GUARD)
+    after = await endpoints.update(conn, world.tenant_id, world.endpoint_id, change, vault=VAULT, guard=GUARD)
     assert await read(destinations, world, version=1) == before
     now = await read(destinations, world, version=after.version)
     policy = now.policy
