@@ -1,24 +1,31 @@
-"""Clients (tenants) as GraphQL shows them, and what can be done with them."""
+"""Clients (tenants) as GraphQL shows them, and what can be done with them.
+
+An operator changes any client. A client's own admin changes what only the client itself feels. Its name is an operator's,
+for a conflict would tell of other clients' names; its rate limit, too, which protects the others from it.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import strawberry
 from strawberry import UNSET
 
+from api.auth import Caller
 from api.graphql.context import RelayInfo
 from api.graphql.ids import get_id
 from api.graphql.needs import Needs
 from api.graphql.paging import Connection, connect, first_and_after
-from relay.catalog import secrets
-from relay.errors import Forbidden, NotFound
+from relay.errors import Forbidden, Invalid, NotFound
 from relay.tenancy import api_keys, tenants
 from relay.tenancy.scopes import CLIENT_SCOPES, Scope
 from relay.tenancy.tenants import ClientSpec, Tenant, UnknownEventTypes
 
 _FIRST_KEY = "first"
+_OPERATORS = {"name": "name", "rate_limit_per_sec": "rateLimitPerSec"}
+_DEFAULTS: dict[str, Any] = {"unknown_event_types": UnknownEventTypes.ALLOW, "rate_limit_per_sec": 0}
 
 
 @strawberry.type
@@ -35,8 +42,10 @@ class Client:
     @strawberry.field(description="Last four characters of the secret that signs createEvent's deliveries.")
     async def secret_hint(self, info: RelayInfo) -> str:
         """The end of the client's secret."""
-        async with info.context.db.connection() as conn:
-            return await secrets.hint(conn, tenant_id=self.key, owner_id=self.key)
+        hint = await info.context.loaders.secret_hints.load(self.key)
+        if hint is None:
+            raise NotFound("There is no secret.")
+        return hint
 
 
 @strawberry.input
@@ -50,11 +59,11 @@ class CreateClientInput:
 
 @strawberry.input
 class UpdateClientInput:
-    """What changes of a client."""
+    """Changes of a client: what is absent stays, null clears to the default."""
 
-    name: str | None = UNSET
+    name: str | None = strawberry.field(default=UNSET, description="For operators.")
     unknown_event_types: UnknownEventTypes | None = UNSET
-    rate_limit_per_sec: int | None = UNSET
+    rate_limit_per_sec: int | None = strawberry.field(default=UNSET, description="For operators; up to 1 000 000.")
 
 
 @strawberry.type(description="Key and secret are shown once; the key has SEND, READ, MANAGE and ADMIN.")
@@ -118,20 +127,26 @@ class ClientMutation:
 
     @strawberry.mutation(
         directives=[Needs(scope=Scope.ADMIN)],
-        description="A client's own key changes its own client, and not the rate limit: that is the operator's.",
+        description="A client's own key changes its own client, but neither its name nor its rate limit: they are the"
+        " operator's.",
     )
     async def update_client(self, info: RelayInfo, id: strawberry.ID, input: UpdateClientInput) -> Client:
-        """Change what is given; null leaves what is."""
+        """Change what is given; null clears to the default."""
         key = get_id(id, of="client")
-        spec = ClientSpec(input.name or None, input.unknown_event_types or None, _given(input.rate_limit_per_sec))
-        if not info.context.caller.is_operator:
-            if key != info.context.tenant_id:
-                raise NotFound("There is no client with this id.", field="id")
-            if spec.rate_limit_per_sec is not None:
-                raise Forbidden("Only an operator's key may change rateLimitPerSec.", field="rateLimitPerSec")
+        given: dict[str, Any] = {name: value for name, value in vars(input).items() if value is not UNSET}
+        _check_may_change(info.context.caller, key, given)
+        if given.get("name", "") is None:
+            raise Invalid("name must not be null: a client has one.", field="name")
+        spec = ClientSpec(**{name: _DEFAULTS[name] if value is None else value for name, value in given.items()})
         async with info.context.db.transaction() as conn:
             return client_node(await tenants.update(conn, key, spec))
 
 
-def _given(value: int | None) -> int | None:
-    return None if value is UNSET else value
+def _check_may_change(caller: Caller, id: UUID, given: dict[str, Any]) -> None:
+    if caller.is_operator:
+        return
+    if id != caller.tenant_id:
+        raise NotFound("There is no client with this id.", field="id")
+    for name, field in _OPERATORS.items():
+        if name in given:
+            raise Forbidden(f"Only an operator's key may change {field}.", field=field)

@@ -23,6 +23,7 @@ from graphql import (
 
 from api.graphql.cost import check_bounds, root_fields
 from api.graphql.needs import scope_of
+from api.graphql.reach import leads_on, readable
 from api.graphql.variables import Declared
 from relay.errors import Invalid
 from relay.tenancy.scopes import Scope
@@ -65,6 +66,7 @@ class Documents:
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
+        self._records = readable(schema)
         self._kept: OrderedDict[str, list[Operation]] = OrderedDict()
         self._kept_text = 0
 
@@ -105,6 +107,8 @@ class Documents:
         assert root is not None
         names = root_fields(document, node)
         scopes = {scope_of(root.fields[name]) for name in names - _INTROSPECTION}
+        if is_mutation and leads_on(self._schema, document, node, records=self._records):
+            scopes.add(Scope.READ)
         return Operation(
             document=document,
             name=node.name.value if node.name else None,

@@ -23,6 +23,7 @@ from relay.insight.stats import EndpointStats
 from relay.intake import events
 from relay.intake.events import Event, Progress
 from relay.queue import UNREACHABLE
+from relay.tenancy import tenants
 
 V = TypeVar("V")
 Fetch = Callable[[Conn, list[UUID]], Awaitable[dict[UUID, V]]]
@@ -45,6 +46,7 @@ class Loaders:
         self.event_attempts: DataLoader[UUID, list[Attempt] | None] = self._loader(self._scoped(attempts.of_events))
         self.secrets: DataLoader[UUID, secrets.Shown | None] = self._loader(secrets.shown)
         self.standings: DataLoader[UUID, Standing | None] = self._loader(gates.standings)
+        self.secret_hints: DataLoader[UUID, str | None] = self._loader(tenants.secret_hints)
         self.failures: DataLoader[Epoch, int] = DataLoader(self._failures)
         self._deliveries_of_events: dict[int, DataLoader[UUID, list[Delivery] | None]] = {}
         self._stats: dict[int, DataLoader[UUID, EndpointStats | None]] = {}

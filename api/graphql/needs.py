@@ -31,7 +31,7 @@ def scope_of(field: GraphQLField) -> Scope | None:
 
 def check_needs(schema: GraphQLSchema) -> None:
     """Raise TypeError for a root field that nobody gave a scope: it must not be served."""
-    for root in filter(None, (schema.query_type, schema.mutation_type)):
+    for root in filter(None, (schema.query_type, schema.mutation_type, schema.subscription_type)):
         for name, field in root.fields.items():
             if scope_of(field) is None:
                 raise TypeError(f"{root.name}.{name} has no @needs.")

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from relay.db import Conn
@@ -18,6 +18,7 @@ from relay.tenancy.scopes import Scope
 _MARK = "rly_"
 _PREFIX_LENGTH = len(_MARK) + 8
 _RANDOM_BYTES = 32
+_LONGEST = timedelta(days=3_660)
 _MAX_NAME = 255
 _ids = Uuid7()
 
@@ -56,8 +57,9 @@ async def create(
         raise Invalid("scopes must name at least one scope.", field="scopes")
     if not 1 <= len(name) <= _MAX_NAME or not name.isprintable():
         raise Invalid(f"name must be 1 to {_MAX_NAME} printable characters.", field="name")
-    if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise Invalid("expiresAt must be in the future.", field="expiresAt")
+    now = datetime.now(UTC)
+    if expires_at is not None and not now < expires_at <= now + _LONGEST:
+        raise Invalid("expiresAt must be in the future, and at most ten years ahead.", field="expiresAt")
     key = _MARK + secrets.token_urlsafe(_RANDOM_BYTES)
     rows = await conn.execute(
         """INSERT INTO api_keys (id, tenant_id, name, prefix, hash, scopes, expires_at)

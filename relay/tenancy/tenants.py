@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -101,8 +102,12 @@ async def create(conn: Conn, spec: ClientSpec, *, vault: Vault) -> tuple[Tenant,
 
 
 async def update(conn: Conn, id: UUID, spec: ClientSpec) -> Tenant:
-    """Change what is given. Raises Invalid, NotFound, and Conflict for a name in use."""
+    """Change what is given. Raises Invalid, NotFound, and Conflict for a name in use and for the default client's."""
     spec.check()
+    if id == DEFAULT_ID and spec.name not in (None, DEFAULT_NAME):
+        raise Conflict(
+            f"The client {DEFAULT_NAME} keeps its name: a Relay without keys finds it by that.", field="name"
+        )
     try:
         async with conn.transaction():
             rows = await conn.execute(
@@ -134,6 +139,15 @@ async def count(conn: Conn) -> int | None:
     """Count the clients; None above 10 000."""
     rows = await conn.execute("SELECT count(*) FROM (SELECT FROM tenants LIMIT %s) x", (COUNT_LIMIT + 1,))
     return exact_count((await rows.fetchall())[0][0])
+
+
+async def secret_hints(conn: Conn, ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Return the last four characters of each tenant's current signing secret."""
+    rows = await conn.execute(
+        "SELECT owner_id, hint FROM secrets WHERE owner_id = ANY(%s) AND tenant_id = owner_id AND slot = 'current'",
+        (list(ids),),
+    )
+    return {owner_id: hint async for owner_id, hint in rows}
 
 
 def _tenant(id: UUID, name: str, created_at: datetime, version: int, unknown: str, rate: int) -> Tenant:

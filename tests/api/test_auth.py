@@ -57,6 +57,32 @@ async def test_a_scope_that_lacks_is_forbidden_before_anything_runs(
     assert (await reader.post("/api/v1/events/batch", {"events": [EVENT]})).status_code == 403
 
 
+BEHIND = [
+    'mutation { sendEvent(input: {eventType: "a.b", payload: 1}) { deliveries { endpoint { url } } } }',
+    'mutation { sendEvents(inputs: [{eventType: "a.b", payload: 1}]) { event { deliveries { id } } } }',
+    """mutation { sendEvent(input: {eventType: "a.b", payload: 1}) { ...F } }
+       fragment F on Event { ... on Event { ... { deliveries { event { payload } } } } }""",
+    """mutation { ...M } fragment M on Mutation { cancelScheduledEvent(id: "x") { deliveries { id } } }""",
+]
+OWN = [
+    'mutation { sendEvent(input: {eventType: "a.b", payload: 1}) { __typename id status payload } }',
+    'mutation { sendEvents(inputs: [{eventType: "a.b", payload: 1}]) { event { id } error { code } } }',
+]
+
+
+async def test_what_a_result_leads_on_to_needs_read(locked: Api, conn: Conn, settings: Settings) -> None:
+    """A key that may only send would otherwise read every event through the endpoint of its own."""
+    sender = Api(locked.conductor, await make_key(conn, settings, scopes=frozenset({Scope.SEND})))
+    for query in BEHIND:
+        refused = await sender.post("/graphql", {"query": query})
+        assert (refused.status_code, "READ" in refused.text) == (403, True), query
+    assert (await conn.execute("SELECT FROM events")).rowcount == 0
+    both = Api(locked.conductor, await make_key(conn, settings, scopes=frozenset({Scope.SEND, Scope.READ})))
+    for api, queries in ((sender, OWN), (both, [*BEHIND, *OWN])):
+        for query in queries:
+            assert (await api.post("/graphql", {"query": query})).status_code == 200, query
+
+
 async def test_one_client_never_sees_anothers_data(locked: Api, conn: Conn, settings: Settings) -> None:
     mine = Api(locked.conductor, await make_key(conn, settings, client="mine"))
     other = Api(locked.conductor, await make_key(conn, settings, client="other"))

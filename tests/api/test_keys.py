@@ -59,6 +59,8 @@ async def test_a_key_is_shown_once_works_and_ends(admin: Api, locked: Api) -> No
         ({"scopes": []}, "INVALID", "scopes"),
         ({"scopes": ["OPERATOR"]}, "INVALID", "scopes"),
         ({"expiresAt": "2020-01-01T00:00:00Z"}, "INVALID", "expiresAt"),
+        ({"expiresAt": "9999-12-31T23:59:59-12:00"}, "INVALID", "expiresAt"),
+        ({"expiresAt": "0001-01-01T00:00:00+12:00"}, "INVALID", "expiresAt"),
     ],
 )
 async def test_a_key_nobody_can_have_is_refused(admin: Api, fields: dict[str, object], code: str, field: str) -> None:
@@ -104,12 +106,41 @@ async def test_a_client_nobody_can_have_is_refused(
     assert (await operator.data("{ clients { totalCount } }"))["clients"]["totalCount"] == 1
 
 
-async def test_a_client_changes_itself_but_for_its_rate(admin: Api, operator: Api) -> None:
+async def test_a_client_changes_itself_but_for_name_and_rate(admin: Api, operator: Api) -> None:
     id = (await admin.data(CLIENT))["client"]["id"]
-    changed = await admin.data(UPDATE_CLIENT, id=id, i={"name": "acme 2", "unknownEventTypes": "REFUSE"})
-    assert changed["updateClient"] == {"name": "acme 2", "unknownEventTypes": "REFUSE", "rateLimitPerSec": 0}
+    changed = await admin.data(UPDATE_CLIENT, id=id, i={"unknownEventTypes": "REFUSE"})
+    assert changed["updateClient"] == {"name": "acme", "unknownEventTypes": "REFUSE", "rateLimitPerSec": 0}
     assert await admin.error(UPDATE_CLIENT, id=id, i={"rateLimitPerSec": 9}) == ("FORBIDDEN", "rateLimitPerSec")
-    assert await admin.error(UPDATE_CLIENT, id=id, i={"name": "operations"}) == ("CONFLICT", "name")
+    for name in ("operations", "nobody has it"):  # taken or free: the answer must not tell
+        assert await admin.error(UPDATE_CLIENT, id=id, i={"name": name}) == ("FORBIDDEN", "name")
     other = (await operator.data(CLIENT))["client"]["id"]
     assert await admin.error(UPDATE_CLIENT, id=other, i={"name": "x"}) == ("NOT_FOUND", "id")
     assert (await operator.data(UPDATE_CLIENT, id=id, i={"rateLimitPerSec": 9}))["updateClient"]["rateLimitPerSec"] == 9
+
+
+async def test_null_clears_to_the_default_and_what_is_absent_stays(operator: Api) -> None:
+    wanted = {"name": "shop", "unknownEventTypes": "REFUSE", "rateLimitPerSec": 50}
+    id = (await operator.data(CREATE_CLIENT, i=wanted))["createClient"]["client"]["id"]
+    for change, shown in (
+        ({}, wanted),
+        ({"name": "market"}, {**wanted, "name": "market"}),
+        ({"unknownEventTypes": None}, {"name": "market", "unknownEventTypes": "ALLOW", "rateLimitPerSec": 50}),
+        ({"rateLimitPerSec": None}, {"name": "market", "unknownEventTypes": "ALLOW", "rateLimitPerSec": 0}),
+    ):
+        assert (await operator.data(UPDATE_CLIENT, id=id, i=change))["updateClient"] == shown
+    for name in (None, "", "a\nb"):
+        assert await operator.error(UPDATE_CLIENT, id=id, i={"name": name}) == ("INVALID", "name")
+    assert await operator.error(UPDATE_CLIENT, id=id, i={"name": "operations"}) == ("CONFLICT", "name")
+
+
+async def test_the_default_client_keeps_the_name_that_it_is_found_by(api: Api) -> None:
+    id = (await api.data(CLIENT))["client"]["id"]
+    assert await api.error(UPDATE_CLIENT, id=id, i={"name": "other"}) == ("CONFLICT", "name")
+    assert (await api.data(UPDATE_CLIENT, id=id, i={"name": "default"}))["updateClient"]["name"] == "default"
+
+
+async def test_hints_of_many_clients_are_each_clients_own(operator: Api) -> None:
+    made = [(await operator.data(CREATE_CLIENT, i={"name": f"shop {n}"}))["createClient"] for n in range(3)]
+    shown = (await operator.data("{ clients { nodes { id secretHint } } }"))["clients"]["nodes"]
+    hints = {one["id"]: one["secretHint"] for one in shown}
+    assert all(hints[one["client"]["id"]] == one["secret"][-4:] for one in made)
