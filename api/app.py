@@ -13,6 +13,7 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from api.auth import Everybody, Keys
+from api.browsers import BrowserRules
 from api.connections import App, hear_of_stop
 from api.dashboard import DashboardResource
 from api.errors import MethodNotAllowed, graphql_extensions, headers_of, rest_body, shown, status_of
@@ -36,7 +37,8 @@ def create_app(settings: Settings) -> falcon.asgi.App[Request, Response]:
     """Build the application; it opens and closes what it needs with the server's lifespan."""
     web = Web(settings)
     spans = _spans(web)
-    app = App(middleware=[_Lifespan(web), _RequestIds(), *([spans] if spans else [])])
+    rules = BrowserRules(hsts_max_age_s=settings.hsts_max_age_s)
+    app = App(middleware=[_Lifespan(web), _RequestIds(), rules, *([spans] if spans else [])])
     app.req_options.strip_url_path_trailing_slash = True
     app.add_error_handler(Exception, _render_error)
     app.add_error_handler(falcon.HTTPError, _render_error)

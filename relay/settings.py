@@ -149,6 +149,15 @@ class Settings(BaseModel):
     )
     max_payload_bytes: int = Field(1 << 20, ge=1, description="Largest payload of an event, in bytes.")
     max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest body of a request, in bytes.")
+    request_timeout_s: int = Field(
+        30, ge=1, le=600, description="Seconds a request may take to arrive, and as many to be answered."
+    )
+    hsts_max_age_s: int = Field(
+        0,
+        ge=0,
+        le=63_072_000,
+        description="Strict-Transport-Security's max-age, where all is HTTPS; 0: no such header.",
+    )
 
     @field_validator("metrics_endpoint")
     @classmethod
