@@ -152,6 +152,12 @@ class Settings(BaseModel):
     request_timeout_s: int = Field(
         30, ge=1, le=600, description="Seconds a request may take to arrive, and as many to be answered."
     )
+    global_rate_limit_rps: int = Field(
+        0, ge=0, le=10_000_000, description="Requests a second to all web processes together, at most; 0: no limit."
+    )
+    client_rate_limit_rps: int = Field(
+        0, ge=0, le=10_000_000, description="Requests a second of each client without a limit of its own; 0: no limit."
+    )
     hsts_max_age_s: int = Field(
         0,
         ge=0,

@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "indexes",
         "db",
         "queue",
+        "budgets",
         "broker",
         "messages",
         "chores",
