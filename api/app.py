@@ -13,15 +13,18 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from api.auth import Everybody, Keys
+from api.browsers import BrowserRules
 from api.connections import App, hear_of_stop
 from api.dashboard import DashboardResource
 from api.errors import MethodNotAllowed, graphql_extensions, headers_of, rest_body, shown, status_of
 from api.graphql.view import GraphQLResource
 from api.health import HealthResource, MetricsResource
 from api.intake import IntakeResource
+from api.limits import Limited, RateHeaders
 from api.playground import add_routes as add_playground
 from api.sending import Sending
 from api.stream import StreamResource
+from relay.budgets import Budgets
 from relay.errors import Invalid, NotFound
 from relay.runtime import Web
 from relay.settings import Settings, read_settings
@@ -36,19 +39,21 @@ def create_app(settings: Settings) -> falcon.asgi.App[Request, Response]:
     """Build the application; it opens and closes what it needs with the server's lifespan."""
     web = Web(settings)
     spans = _spans(web)
-    app = App(middleware=[_Lifespan(web), _RequestIds(), *([spans] if spans else [])])
+    rules = BrowserRules(hsts_max_age_s=settings.hsts_max_age_s)
+    app = App(middleware=[_Lifespan(web), _RequestIds(), rules, RateHeaders(), *([spans] if spans else [])])
     app.req_options.strip_url_path_trailing_slash = True
     app.add_error_handler(Exception, _render_error)
     app.add_error_handler(falcon.HTTPError, _render_error)
     callers = Keys(web.db) if settings.auth_enabled else Everybody(web.db, web.vault)
+    limited = Limited(callers, Budgets(web.queue.commands), settings)
     sending = Sending(web, spans=spans)
-    graphql = GraphQLResource(web, callers=callers, sending=sending)
+    graphql = GraphQLResource(web, callers=limited, sending=sending)
     app.add_route("/graphql", graphql)
     app.add_route("/graphql/schema", graphql, suffix="schema")
-    intake = IntakeResource(web, callers=callers, sending=sending)
+    intake = IntakeResource(web, callers=limited, sending=sending)
     app.add_route("/api/v1/events", intake)
     app.add_route("/api/v1/events/batch", intake, suffix="batch")
-    app.add_route("/logs/stream", StreamResource(web.feed, callers=callers))
+    app.add_route("/logs/stream", StreamResource(web.feed, callers=limited))
     health = HealthResource(web)
     app.add_route("/health/live", health, suffix="live")
     app.add_route("/health/ready", health, suffix="ready")

@@ -35,6 +35,8 @@ class Caller:
     name: str
     #: An operator that acts for no client in particular: totals are those of all clients.
     sees_all_clients: bool = False
+    #: Requests a second that this client may make; 0: the setting says.
+    rate_limit_per_sec: int = 0
 
     @property
     def is_operator(self) -> bool:
@@ -93,13 +95,15 @@ class Keys:
                 scopes=principal.scopes,
                 name=principal.name,
                 sees_all_clients=is_operator and client is None,
+                rate_limit_per_sec=await tenants.rate_limit(conn, principal.tenant_id),
             )
             if client is None:
                 return caller
             if not is_operator:
                 raise Forbidden(f"Only an operator's key may act for a client with {_CLIENT_HEADER}.")
             tenant = await tenants.get(conn, _client_id(client))
-            return replace(caller, tenant_id=tenant.id)
+            limit = await tenants.rate_limit(conn, tenant.id)
+            return replace(caller, tenant_id=tenant.id, rate_limit_per_sec=limit)
 
 
 class Everybody:

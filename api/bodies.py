@@ -1,20 +1,30 @@
-"""Request bodies: read up to the limit, and split into JSON members without changing a byte of them."""
+"""Request bodies: read up to the limits of size and time, and split into JSON members without changing a byte of them."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
 from falcon.asgi import Request
 
-from relay.errors import Invalid, TooLarge
+from api.strict import check_strict
+from relay.errors import Invalid, TooLarge, TooSlow
 
 T = TypeVar("T")
 _CHUNK = 1 << 16
 
 
-async def read_body(req: Request, *, limit: int) -> bytes:
-    """Return the body; TooLarge as soon as it is known to be over `limit` bytes."""
+async def read_body(req: Request, *, limit: int, within_s: float) -> bytes:
+    """Return the body; TooLarge as soon as it is known to be over `limit` bytes, TooSlow when it is not there in time."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await _read(req, limit)
+    except TimeoutError as cause:
+        raise TooSlow(f"The request did not arrive within {within_s:g} s (REQUEST_TIMEOUT_S).") from cause
+
+
+async def _read(req: Request, limit: int) -> bytes:
     length = req.content_length
     if length is not None:
         if length > limit:
@@ -35,9 +45,10 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Decode JSON; Invalid with a sentence when it is malformed, too deep, or of another shape."""
+    """Decode strict JSON; Invalid with a sentence when it is malformed, ambiguous, too deep, or of another shape."""
     try:
         body.decode()
+        check_strict(body)
         return decoder.decode(body)
     except UnicodeDecodeError as cause:
         raise Invalid("The request body must be JSON in UTF-8.") from cause

@@ -15,6 +15,7 @@ from relay.errors import (
     RelayError,
     Throttled,
     TooLarge,
+    TooSlow,
     Unauthenticated,
     Unavailable,
 )
@@ -25,6 +26,7 @@ log = logging.getLogger("relay.api")
 HTTP_STATUS: dict[type[RelayError], int] = {
     Invalid: 400,
     TooLarge: 413,
+    TooSlow: 408,
     Unauthenticated: 401,
     Forbidden: 403,
     NotFound: 404,
@@ -79,4 +81,6 @@ def headers_of(error: RelayError) -> dict[str, str]:
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s or _DEFAULT_RETRY_S)))}
     if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, (TooLarge, TooSlow)):
+        return {"Connection": "close"}  # nobody reads what may still come
     return {}

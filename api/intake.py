@@ -10,6 +10,7 @@ from falcon.asgi import Response
 
 from api.auth import Authenticator
 from api.bodies import decode, read_body
+from api.deadlines import deadline
 from api.errors import rest_body, shown
 from api.graphql.scalars import write_datetime
 from api.sending import Request, Sending, Sent
@@ -42,22 +43,29 @@ class IntakeResource:
         """Accept one event: 202, or 200 with the first event when its key was known."""
         caller = await self._callers.caller(req)
         caller.require([Scope.SEND])
-        body = await read_body(req, limit=self._web.settings.max_request_bytes)
+        body = await self._body(req)
         request = _request(decode(body, _members), key=req.get_header("Idempotency-Key"))
-        sent = await self._sending.send(caller.tenant_id, request)
+        async with deadline(self._web.settings.request_timeout_s):
+            sent = await self._sending.send(caller.tenant_id, request)
+            answer = await self._shown(sent)
         resp.status = 200 if sent.accepted.duplicate else 202
         resp.content_type = "application/json"
-        resp.data = msgspec.json.encode(await self._shown(sent))
+        resp.data = msgspec.json.encode(answer)
 
     async def on_post_batch(self, req: HTTPRequest, resp: Response) -> None:
         """Accept up to 1 000 events, each on its own, and answer in their order."""
         caller = await self._callers.caller(req)
         caller.require([Scope.SEND])
-        body = await read_body(req, limit=self._web.settings.max_request_bytes)
+        body = await self._body(req)
         requests = [_request(members) for members in decode(body, _batch).events]
-        results = await self._sending.send_all(caller.tenant_id, requests)
+        async with deadline(self._web.settings.request_timeout_s):
+            results = await self._sending.send_all(caller.tenant_id, requests)
         resp.content_type = "application/json"
         resp.data = msgspec.json.encode({"results": [_result(result, req) for result in results]})
+
+    async def _body(self, req: HTTPRequest) -> bytes:
+        settings = self._web.settings
+        return await read_body(req, limit=settings.max_request_bytes, within_s=settings.request_timeout_s)
 
     async def _shown(self, sent: Sent) -> dict[str, Any]:
         status = EventStatus.QUEUED

@@ -11,6 +11,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from uvicorn_worker import UvicornWorker
 
+from api.slow_clients import patient_http
 from relay import log
 from relay.processes import end_with_parent, metrics_folder
 from relay.redis_modes import refuse_wrong_redis
@@ -46,9 +47,14 @@ class logger_class(Logger):  # noqa: N801 - the name of gunicorn's setting
 
 
 class worker_class(UvicornWorker):  # noqa: N801 - the name of gunicorn's setting
-    """Web processes without a line for every request: that line cost more CPU than all of Redis."""
+    """Web processes that wait for no slow client, and write no line for every request: it cost more CPU than all of Redis."""
 
-    CONFIG_KWARGS: dict[str, Any] = {**UvicornWorker.CONFIG_KWARGS, "access_log": False}  # noqa: RUF012 - its type there
+    CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012 - its type there
+        **UvicornWorker.CONFIG_KWARGS,
+        "access_log": False,
+        "http": patient_http(_settings.request_timeout_s),
+        "server_header": False,
+    }
 
 
 proc_name = "relay-web"

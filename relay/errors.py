@@ -59,3 +59,7 @@ class Unavailable(RelayError):
 
 class TooLarge(Invalid):
     """Over a size limit: INVALID for GraphQL, 413 for HTTP."""
+
+
+class TooSlow(Invalid):
+    """A request that does not arrive: INVALID for GraphQL, 408 for HTTP."""

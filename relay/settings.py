@@ -176,6 +176,21 @@ class Settings(BaseModel):
     )
     max_payload_bytes: int = Field(1 << 20, ge=1, description="Largest payload of an event, in bytes.")
     max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest body of a request, in bytes.")
+    request_timeout_s: int = Field(
+        30, ge=1, le=600, description="Seconds a request may take to arrive, and as many to be answered."
+    )
+    global_rate_limit_rps: int = Field(
+        0, ge=0, le=10_000_000, description="Requests a second to all web processes together, at most; 0: no limit."
+    )
+    client_rate_limit_rps: int = Field(
+        0, ge=0, le=10_000_000, description="Requests a second of each client without a limit of its own; 0: no limit."
+    )
+    hsts_max_age_s: int = Field(
+        0,
+        ge=0,
+        le=63_072_000,
+        description="Strict-Transport-Security's max-age, where all is HTTPS; 0: no such header.",
+    )
 
     @field_validator("metrics_endpoint")
     @classmethod

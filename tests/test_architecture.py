@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "indexes",
         "db",
         "queue",
+        "budgets",
         "broker",
         "messages",
         "chores",

@@ -13,6 +13,7 @@ from api.bodies import read_body
 from relay.errors import Forbidden, Invalid
 
 _LIMIT = 4096
+_WITHIN_S = 10.0
 _VALID_S = 12 * 3600
 
 
@@ -29,7 +30,7 @@ async def read_form(req: Request) -> dict[str, str]:
     if (req.content_type or "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise Invalid("This address takes a form of the dashboard.")
     try:
-        fields = parse_qs((await read_body(req, limit=_LIMIT)).decode(), max_num_fields=10)
+        fields = parse_qs((await read_body(req, limit=_LIMIT, within_s=_WITHIN_S)).decode(), max_num_fields=10)
     except ValueError as cause:
         raise Invalid("This address takes a form of the dashboard.") from cause
     return {name: values[0] for name, values in fields.items()}

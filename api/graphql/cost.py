@@ -28,6 +28,10 @@ from relay.insight.buckets import MAX_BUCKETS
 
 MAX_DEPTH = 20
 MAX_OBJECTS = 100_000
+#: Each alias of a root field is an operation of its own.
+MAX_ALIASES = 100
+#: Fields and fragment spreads as written: validation compares those of one place with each other.
+MAX_SELECTIONS = 500
 _MAX_NESTING = 100
 _LARGEST_PAGE = 100
 _LARGEST_BATCH = 1_000
@@ -36,11 +40,12 @@ _USUAL_LIST = 10
 _LONG_LISTS = {"analyticsSeries": MAX_BUCKETS}
 #: Types whose lists are as long as the batch that was asked for.
 _BATCHES = {"Mutation", "BatchRetryResult"}
+_WITH_SELECTIONS = (OperationDefinitionNode, FragmentDefinitionNode)
 _META_FIELDS = {"__schema": SchemaMetaFieldDef, "__type": TypeMetaFieldDef}
 
 
 def check_bounds(schema: GraphQLSchema, document: DocumentNode) -> None:
-    """Raise Invalid when an operation nests too deeply or could answer with too many objects.
+    """Raise Invalid when an operation nests too deeply, is too wide, or could answer with too many objects.
 
     The document need not be valid: what the schema does not know counts nothing.
     """
@@ -58,6 +63,21 @@ def check_bounds(schema: GraphQLSchema, document: DocumentNode) -> None:
                 " Ask for smaller pages with first, or for fewer nested lists.",
                 field="query",
             )
+    _check_width(document)
+
+
+def _check_width(document: DocumentNode) -> None:
+    aliases = selections = 0
+    waiting = [node.selection_set for node in document.definitions if isinstance(node, _WITH_SELECTIONS)]
+    while waiting:
+        for selection in waiting.pop().selections:
+            selections += 1
+            aliases += isinstance(selection, FieldNode) and selection.alias is not None
+            if isinstance(selection, (FieldNode, InlineFragmentNode)) and selection.selection_set:
+                waiting.append(selection.selection_set)
+    for n, limit, what in ((aliases, MAX_ALIASES, "aliases"), (selections, MAX_SELECTIONS, "fields and fragments")):
+        if n > limit:
+            raise Invalid(f"The document holds {n} {what}; at most {limit} are allowed.", field="query")
 
 
 def _too_deep() -> Invalid:

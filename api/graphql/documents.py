@@ -37,7 +37,8 @@ _MAX_ERRORS = 20
 MAY_BE_STALE = frozenset(
     {"events", "deliveries", "endpoints", "analyticsStats", "analyticsSeries", "analyticsBreakdown"}
 )
-_INTROSPECTION = frozenset({"__schema", "__type", "__typename"})
+_OF_THE_SCHEMA = frozenset({"__schema", "__type"})
+_INTROSPECTION = _OF_THE_SCHEMA | {"__typename"}
 
 
 class Rejected(Exception):
@@ -55,7 +56,9 @@ class Operation:
 
     document: DocumentNode
     name: str | None
+    #: Whether it asks for nothing but the schema, and whether it asks for that at all.
     is_introspection: bool
+    introspects: bool
     may_be_stale: bool
     scopes: frozenset[Scope]
     variables: Declared
@@ -113,6 +116,7 @@ class Documents:
             document=document,
             name=node.name.value if node.name else None,
             is_introspection=names <= _INTROSPECTION,
+            introspects=not names.isdisjoint(_OF_THE_SCHEMA),
             may_be_stale=not is_mutation and names - _INTROSPECTION <= MAY_BE_STALE,
             scopes=frozenset(scope for scope in scopes if scope is not None),
             variables=self._declared(node),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any, NewType
 
@@ -20,6 +21,8 @@ from graphql import (
     VariableNode,
 )
 from strawberry.types.scalar import ScalarDefinition
+
+from api.strict import LONGEST_NUMBER
 
 #: Inside Relay a JSON value is its text as bytes, or an object that msgspec can write.
 Json = NewType("Json", object)
@@ -63,6 +66,8 @@ def literal_text(node: ValueNode, variables: dict[str, Any] | None = None) -> by
     """The compact JSON text of a literal in a query: its order and the spelling of its numbers are kept."""
     match node:
         case IntValueNode() | FloatValueNode():
+            if len(node.value) > LONGEST_NUMBER or (isinstance(node, FloatValueNode) and math.isinf(float(node.value))):
+                raise GraphQLError("A number is too large.", nodes=node)
             return node.value.encode()
         case StringValueNode() | BooleanValueNode():
             return msgspec.json.encode(node.value)

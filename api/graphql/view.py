@@ -12,6 +12,7 @@ from graphql.execution import execute
 
 from api.auth import Authenticator, Caller, presented_key
 from api.bodies import decode, read_body
+from api.deadlines import deadline
 from api.errors import graphql_extensions, shown
 from api.graphql.context import Context
 from api.graphql.documents import Documents, Operation, Rejected
@@ -33,6 +34,10 @@ class GraphQLRequest(msgspec.Struct):
     operationName: str | None = None  # noqa: N815 - the name that GraphQL over HTTP fixes
 
 
+_NO_INTROSPECTION = (
+    "Introspection is off; ENABLE_PLAYGROUND=true turns it on."
+    " GET /graphql/schema prints the schema to a key with READ."
+)
 _request = msgspec.json.Decoder(GraphQLRequest)
 
 
@@ -67,10 +72,13 @@ class GraphQLResource:
         resp.text = sdl()
 
     async def _answer(self, req: Request) -> ExecutionResult:
+        settings = self._web.settings
         caller = await self._caller(req)
-        body = await read_body(req, limit=self._web.settings.max_request_bytes)
+        body = await read_body(req, limit=settings.max_request_bytes, within_s=settings.request_timeout_s)
         request = decode(body, _request)
         operation = self._documents.operation(request.query, request.operationName)
+        if operation.introspects and not settings.enable_playground:
+            raise Invalid(_NO_INTROSPECTION, field="query")
         if isinstance(caller, Unauthenticated):
             if not operation.is_introspection:
                 raise caller
@@ -82,11 +90,12 @@ class GraphQLResource:
         def reading(db: Database) -> Context:
             return Context(web=self._web, db=db, sending=self._sending, caller=caller, request_id=request_id)
 
-        db = self._web.replica.database() if operation.may_be_stale else self._web.db
-        result = await _execute(operation, variables, reading(db))
-        if db is not self._web.db and _failed_by_postgres(result):
-            result = await _execute(operation, variables, reading(self._web.db))
-        return result
+        async with deadline(settings.request_timeout_s):
+            db = self._web.replica.database() if operation.may_be_stale else self._web.db
+            result = await _execute(operation, variables, reading(db))
+            if db is not self._web.db and _failed_by_postgres(result):
+                result = await _execute(operation, variables, reading(self._web.db))
+            return result
 
     async def _caller(self, req: Request) -> Caller | Unauthenticated:
         """Who calls; with the playground on, who shows no key may still ask for the schema."""

@@ -177,6 +177,13 @@ async def get(conn: Conn, id: UUID) -> Tenant:
     return tenant
 
 
+async def rate_limit(conn: Conn, id: UUID) -> int:
+    """Requests a second that the tenant may make; 0: the setting says."""
+    rows = await conn.execute("SELECT rate_limit_per_sec FROM tenants WHERE id = %s", (id,))
+    row = await rows.fetchone()
+    return row[0] if row else 0
+
+
 async def find_by_name(conn: Conn, name: str) -> Tenant | None:
     """Return the tenant of exactly this name, or None."""
     return await _one(conn, None, name)
