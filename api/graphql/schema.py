@@ -14,15 +14,18 @@ from api.graphql.activity import ActivityQuery
 from api.graphql.analytics import AnalyticsQuery
 from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
+from api.graphql.erasure import ErasureMutation
+from api.graphql.event_types import EventTypeMutation, EventTypeQuery
 from api.graphql.jobs import JobMutation, JobQuery
 from api.graphql.queues import QueueMutation, QueueQuery
 from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 
-_QUERIES = (queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery)
+_QUERIES = (queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, EventTypeQuery)
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
+    EventTypeMutation, ErasureMutation,
 )  # fmt: skip
 Query = merge_types("Query", _QUERIES)
 Mutation = merge_types("Mutation", _MUTATIONS)
