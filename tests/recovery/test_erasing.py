@@ -14,10 +14,12 @@ import pytest
 
 from relay import archive, partitions
 from relay.db import Database
+from relay.delivery.deliveries import DeliveryStatus
 from relay.errors import Conflict
 from relay.intake.accept import NewEvent
 from relay.queue import Queue
 from relay.recovery import erasing, jobs
+from relay.recovery.batch import oldest
 from relay.recovery.erase_spec import EraseSpec
 from relay.recovery.job_runner import JobRunner
 from relay.recovery.jobs import Job, JobStatus
@@ -118,6 +120,7 @@ async def test_what_waits_is_cancelled_what_is_dead_is_settled_and_nothing_bring
             await replay_to(conn, world.tenant_id, event, world.endpoint_id, ids=world.ids)
         finals = await finals_of_events(conn, world.tenant_id, [event], states=["dead", "cancelled"])
         results = await replay(conn, world.tenant_id, finals, ids=world.ids)
+        assert await oldest(conn, world.tenant_id, frozenset({DeliveryStatus.CANCELLED}), limit=9) == []
     assert set(results.values()) == {Refusal.ERASED}
     assert await findings(db) == []
 
