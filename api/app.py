@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,11 @@ from api.playground import add_routes as add_playground
 from api.sending import Sending
 from api.stream import StreamResource
 from relay.budgets import Budgets
+from relay.catalog.type_rules import REFRESH_S, TypeRules
 from relay.errors import Invalid, NotFound
 from relay.runtime import Web
 from relay.settings import Settings, read_settings
+from relay.tasks import cancel, every
 
 if TYPE_CHECKING:
     from api.tracing import RequestSpans
@@ -39,14 +42,16 @@ def create_app(settings: Settings) -> falcon.asgi.App[Request, Response]:
     """Build the application; it opens and closes what it needs with the server's lifespan."""
     web = Web(settings)
     spans = _spans(web)
+    sending = Sending(web, spans=spans)
     rules = BrowserRules(hsts_max_age_s=settings.hsts_max_age_s)
-    app = App(middleware=[_Lifespan(web), _RequestIds(), rules, RateHeaders(), *([spans] if spans else [])])
+    app = App(
+        middleware=[_Lifespan(web, sending.types), _RequestIds(), rules, RateHeaders(), *([spans] if spans else [])]
+    )
     app.req_options.strip_url_path_trailing_slash = True
     app.add_error_handler(Exception, _render_error)
     app.add_error_handler(falcon.HTTPError, _render_error)
     callers = Keys(web.db) if settings.auth_enabled else Everybody(web.db, web.vault)
     limited = Limited(callers, Budgets(web.queue.commands), settings)
-    sending = Sending(web, spans=spans)
     graphql = GraphQLResource(web, callers=limited, sending=sending)
     app.add_route("/graphql", graphql)
     app.add_route("/graphql/schema", graphql, suffix="schema")
@@ -86,16 +91,21 @@ def _spans(web: Web) -> RequestSpans | None:
 class _Lifespan:
     """Opens the process's parts before the first request and closes them after the last."""
 
-    def __init__(self, web: Web) -> None:
+    def __init__(self, web: Web, types: TypeRules) -> None:
         self._web = web
+        self._types = types
+        self._tasks: list[asyncio.Task[None]] = []
         self._deafen: Callable[[], None] = lambda: None
 
     async def process_startup(self, scope: object, event: object) -> None:
         await self._web.open()
+        await self._types.refresh_soon()
+        self._tasks = [asyncio.create_task(every(REFRESH_S, self._types.refresh))]
         self._deafen = hear_of_stop(self._web.feed.end)
 
     async def process_shutdown(self, scope: object, event: object) -> None:
         self._deafen()
+        await cancel(self._tasks)
         await self._web.close()
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from relay import metrics
 from relay.catalog import adhoc
+from relay.catalog.type_rules import TypeRules
 from relay.errors import Invalid, RelayError
 from relay.intake.accept import Accepted, NewEvent
 from relay.intake.specs import CreateEventSpec, SendEventSpec
@@ -53,6 +54,8 @@ class Sending:
     def __init__(self, web: Web, *, spans: Spans | None = None) -> None:
         self._web = web
         self._spans = spans
+        #: What its clients' event types mean for what is sent and shown.
+        self.types = TypeRules(web.db)
         self._destinations: OrderedDict[tuple[UUID, str], UUID] = OrderedDict()
 
     async def send(self, tenant_id: UUID, request: Request) -> Sent:
@@ -96,9 +99,9 @@ class Sending:
         limit = self._web.settings.max_payload_bytes
         try:
             if "destination" not in request.fields:
-                return SendEventSpec(**request.fields).to_event(
-                    tenant_id, request.payload, max_payload_bytes=limit, idempotency_key=request.key
-                )
+                sent = SendEventSpec(**request.fields)
+                self.types.check(tenant_id, sent.event_type)
+                return sent.to_event(tenant_id, request.payload, max_payload_bytes=limit, idempotency_key=request.key)
             spec = CreateEventSpec(**request.fields)
             event = spec.to_event(
                 tenant_id,

@@ -31,11 +31,12 @@ class Arrival:
 
 @dataclass
 class Answer:
-    """What to answer: the status, after a delay in seconds."""
+    """What to answer: the status and a body, after a delay in seconds."""
 
     status: int = 200
     delay_s: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 class Sink:
@@ -91,7 +92,8 @@ class Sink:
                 if answer.delay_s:
                     await asyncio.sleep(answer.delay_s)
                 extra = "".join(f"{k}: {v}\r\n" for k, v in answer.headers.items())
-                writer.write(f"HTTP/1.1 {answer.status} X\r\n{extra}Content-Length: 0\r\n\r\n".encode())
+                head = f"HTTP/1.1 {answer.status} X\r\n{extra}Content-Length: {len(answer.body)}\r\n\r\n"
+                writer.write(head.encode() + answer.body)
                 await writer.drain()
         except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
             pass

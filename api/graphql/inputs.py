@@ -195,7 +195,7 @@ class ReplayInput:
 T = TypeVar("T")
 
 
-def _build(kind: type, values: Mapping[str, Any], _context: InputContext) -> object:
+def build(kind: type, values: Mapping[str, Any], _context: InputContext) -> object:
     """Make an input of what graphql-core has checked already; Strawberry's own way costs a fifth of a sendEvent."""
     built: object = object.__new__(kind)
     names = _python_names(kind)
@@ -217,7 +217,7 @@ for _kind in (
     DeliveryFilter,
     ReplayInput,
 ):
-    get_object_definition(_kind, strict=True).from_input = _build
+    get_object_definition(_kind, strict=True).from_input = build
 
 _JSON_FIELDS = frozenset({"headers", "custom_headers", "secret_headers"})
 

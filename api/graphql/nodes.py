@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from api.graphql.endpoint_secrets import SignedEndpoint
 from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.payloads import PAYLOAD_MEANING, shown_payload
 from api.graphql.policies import policy_fields
 from api.graphql.scalars import Json, SafeInt
 from api.graphql.stats import EndpointStats, endpoint_stats
@@ -28,7 +28,6 @@ from relay.ids import unix_time
 from relay.intake import events
 from relay.intake.accept import Accepted, NewEvent
 from relay.intake.events import EventStatus, Progress
-from relay.intake.specs import is_json
 
 #: What stands for a tier where the event's own priority is not known any more.
 _PRIORITIES = (1, 5, 10)
@@ -41,7 +40,6 @@ class Event:
 
     id: strawberry.ID
     event_type: str | None
-    payload: Json | None = strawberry.field(description="Null after erasure. Not JSON (contentType): a base64 string.")
     content_type: str
     headers: Json | None
     priority: int
@@ -52,10 +50,17 @@ class Event:
         description="When it was or will be fanned out, if a time was asked for."
     )
     key: strawberry.Private[UUID]
+    #: As stored; None when it is erased or gone.
+    content: strawberry.Private[bytes | None]
     endpoint_id: strawberry.Private[UUID | None]
     own_max_attempts: strawberry.Private[int | None]
     #: Set for what was accepted a moment ago: nothing can have become of it.
     known_progress: strawberry.Private[Progress | None]
+
+    @strawberry.field(description=PAYLOAD_MEANING)
+    def payload(self, info: RelayInfo) -> Json | None:
+        """What was sent, as far as it is shown."""
+        return shown_payload(info, self.event_type, self.content, content_type=self.content_type)
 
     @strawberry.field
     async def status(self, info: RelayInfo) -> EventStatus:
@@ -210,11 +215,10 @@ def event_node(record: events.Event | NewEvent, *, accepted: Accepted | None = N
     """Show a stored event, or with `accepted` one that was stored a moment ago."""
     receipt = accepted or record
     assert isinstance(receipt, (Accepted, events.Event))
-    is_text = is_json(record.content_type)
     return Event(
         id=strawberry.ID(str(receipt.id)),
         event_type=record.type,
-        payload=Json(record.payload if is_text else base64.b64encode(record.payload).decode()),
+        content=record.payload,
         content_type=record.content_type,
         headers=None if record.headers is None else Json(record.headers),
         priority=record.priority,
@@ -234,7 +238,7 @@ def _outlived(record: deliveries.Delivery) -> Event:
     return Event(
         id=strawberry.ID(str(record.event_id)),
         event_type=None,
-        payload=None,
+        content=None,
         content_type="",
         headers=None,
         priority=_PRIORITIES[record.tier],

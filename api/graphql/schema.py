@@ -16,6 +16,8 @@ from api.graphql.api_keys import ApiKeyMutation, ApiKeyQuery
 from api.graphql.clients import ClientMutation, ClientQuery
 from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
+from api.graphql.erasure import ErasureMutation
+from api.graphql.event_types import EventTypeMutation, EventTypeQuery
 from api.graphql.jobs import JobMutation, JobQuery
 from api.graphql.needs import check_needs
 from api.graphql.queues import QueueMutation, QueueQuery
@@ -24,10 +26,12 @@ from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 from api.graphql.secrets import EndpointSecretMutation
 
-_QUERIES = (queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery)
+_QUERIES = (
+    queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery, EventTypeQuery,
+)  # fmt: skip
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
-    ClientMutation, ApiKeyMutation, EndpointSecretMutation,
+    ClientMutation, ApiKeyMutation, EndpointSecretMutation, EventTypeMutation, ErasureMutation,
 )  # fmt: skip
 Query = merge_types("Query", _QUERIES)
 Mutation = merge_types("Mutation", _MUTATIONS)

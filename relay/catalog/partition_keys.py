@@ -73,6 +73,14 @@ def partition_key(path: str | None, payload: bytes) -> str:
         return ""
 
 
+def places(path: str, document: Any) -> list[tuple[int | str, ...]]:
+    """Return where a path leads in a document, all of them; raise when it looks at too many values."""
+    nodes: Iterable[JSONPathNode] = [_Node(document, location=(), parent=None, root=document, left=[_MOST_LOOKED_AT])]
+    for segment in _compiled(path).segments:
+        nodes = segment.resolve(nodes)
+    return [node.location for node in nodes]
+
+
 @lru_cache(maxsize=4_096)
 def _compiled(path: str) -> JSONPathQuery:
     return parse_path(path)

@@ -124,6 +124,8 @@ class Deliverer:
         """What to send, or None for what is recorded instead because it is not to be sent."""
         destination, content = cargo.destinations[claimed.endpoint_id], cargo.contents.get(claimed.event_id)
         verdict = _not_to_be_sent(claimed, destination)
+        if verdict is None and content is not None and content.erased:
+            verdict = Cancelled(Reason.ERASED)
         if content is None or verdict is not None:
             self._recorder.add(Recorded(claimed, verdict or Dead(Reason.EXPIRED), None))
             return None

@@ -41,7 +41,10 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an event sends: the stored bytes, never changed. `max_attempts` overrides the endpoint's."""
+    """What an event sends: the stored bytes, never changed, or nothing when `erased`.
+
+    `max_attempts` overrides the endpoint's.
+    """
 
     event_id: UUID
     payload: bytes
@@ -49,6 +52,7 @@ class Content:
     headers: dict[str, str] | None
     max_attempts: int | None
     event_type: str | None = None
+    erased: bool = False
 
 
 class Destinations:
@@ -129,7 +133,8 @@ class Destinations:
 async def read_contents(conn: Conn, event_ids: Iterable[UUID]) -> dict[UUID, Content]:
     """The contents of these events by id; one that is missing is gone for good."""
     rows = await conn.execute(
-        "SELECT id, payload, content_type, headers, max_attempts, type FROM events WHERE id = ANY(%s::uuid[])",
+        """SELECT id, coalesce(payload, ''), content_type, headers, max_attempts, type, payload IS NULL
+           FROM events WHERE id = ANY(%s::uuid[])""",
         (list(set(event_ids)),),
     )
     return {row[0]: Content(*row) async for row in rows}

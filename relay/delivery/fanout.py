@@ -201,7 +201,9 @@ async def _read_events(conn: Conn, entries: Sequence[Entry]) -> list[_Event]:
 
 
 async def _read_payloads(conn: Conn, event_ids: Sequence[UUID]) -> dict[UUID, bytes]:
-    rows = await conn.execute("SELECT id, payload FROM events WHERE id = ANY(%s::uuid[])", (event_ids,))
+    rows = await conn.execute(
+        "SELECT id, payload FROM events WHERE id = ANY(%s::uuid[]) AND payload IS NOT NULL", (event_ids,)
+    )
     return {row[0]: bytes(row[1]) async for row in rows}
 
 

@@ -33,12 +33,12 @@ class EventStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a producer sent; `endpoint_id` is set when it is for that endpoint alone."""
+    """What a producer sent; `endpoint_id` is set when it is for that endpoint alone. `payload` is None once erased."""
 
     id: UUID
     tenant_id: UUID
     type: str | None
-    payload: bytes
+    payload: bytes | None
     content_type: str
     headers: dict[str, str] | None
     subject: str | None
@@ -229,5 +229,5 @@ def _progress(status: EventStatus, attempts: int, arrived_at: datetime | None) -
 
 def _event(row: tuple[Any, ...]) -> Event:
     values: list[Any] = list(row)
-    values[3] = bytes(values[3])
+    values[3] = None if values[3] is None else bytes(values[3])
     return Event(*values)

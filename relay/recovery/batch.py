@@ -150,6 +150,7 @@ async def _oldest_cancelled(conn: Conn, parameters: Mapping[str, object]) -> lis
              AND (%(endpoint)s::uuid IS NULL OR h.endpoint_id = %(endpoint)s)
              AND NOT EXISTS (SELECT FROM live r WHERE r.replay_of = h.id)
              AND NOT EXISTS (SELECT FROM history r WHERE r.replay_of = h.id)
+             AND NOT EXISTS (SELECT FROM events x WHERE x.id = h.event_id AND x.payload IS NULL)
            ORDER BY h.id LIMIT %(look)s""",
         parameters,
     )

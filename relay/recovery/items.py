@@ -131,11 +131,11 @@ def _events(spec: ReplaySpec) -> sql.Composed:
     """What was looked at (s), and the items among it (i): nothing that was sent to one endpoint only."""
     return sql.SQL(
         """WITH s AS MATERIALIZED (
-               SELECT e.id, e.type, e.priority, e.endpoint_id, e.created_at FROM events e
+               SELECT e.id, e.type, e.priority, e.endpoint_id, e.created_at, e.payload IS NULL AS erased FROM events e
                WHERE e.tenant_id = %(tenant_id)s AND e.id > %(after)s AND e.id < %(to_id)s ORDER BY e.id LIMIT %(look)s),
            i AS (
                SELECT e.* FROM s e
-               WHERE e.endpoint_id IS NULL AND e.created_at >= %(since)s AND e.created_at < %(until)s
+               WHERE e.endpoint_id IS NULL AND NOT e.erased AND e.created_at >= %(since)s AND e.created_at < %(until)s
                  AND e.created_at < coalesce(%(before)s, now())"""
     ) + _SUBSCRIBED + (_TYPES if spec.event_types else _NOTHING) + sql.SQL(") ")  # fmt: skip
 

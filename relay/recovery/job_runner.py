@@ -20,7 +20,7 @@ from relay.delivery import notices
 from relay.delivery.live import tier_of
 from relay.ids import Uuid7
 from relay.queue import UNREACHABLE, Queue
-from relay.recovery import items, jobs, repeat
+from relay.recovery import erasing, items, jobs, repeat
 from relay.recovery.items import Candidate, Scope
 from relay.recovery.jobs import Job, JobKind
 from relay.recovery.pacing import chunk_size, pause_s
@@ -123,9 +123,9 @@ class JobRunner:
         """Count the items of a job that waits for it."""
         async with self._db.connection() as conn:
             job = await jobs.begin(conn, id)
-            scope = await _scope(conn, job) if job else None
-        if scope is not None:
-            total, _ = await count(self._db, scope)
+            scope = await _scope(conn, job) if job and job.kind is not JobKind.ERASURE else None
+        if job is not None:
+            total, _ = await (count(self._db, scope) if scope else erasing.count(self._db, erasing.scope_of(job)))
             async with self._db.connection() as conn:
                 await jobs.begin_work(conn, id, total=total)
 
@@ -141,12 +141,16 @@ class JobRunner:
                 made = await self._work(conn, job)
         except REPEATABLE:
             return 0.0
+        except erasing.MOVED:
+            return erasing.AGAIN_S
         if made:
             self._on_waiting()
         return 0.0
 
     async def _work(self, conn: Conn, job: Job) -> int:
         """Do a chunk of a locked job; return how many deliveries it made."""
+        if job.kind is JobKind.ERASURE:
+            return await self._erase(conn, job)
         scope = await _scope(conn, job)
         gone = await _refusal(conn, scope)
         if gone is not None:
@@ -168,6 +172,17 @@ class JobRunner:
             skipped=what.skipped,
             failed=what.failed,
             pause_s=pause_s(what.done, rate_per_sec=job.rate_per_sec),
+        )
+        return what.done
+
+    async def _erase(self, conn: Conn, job: Job) -> int:
+        """Empty a chunk of events; return how many deliveries may have to go on because of it."""
+        what = await erasing.erase_next(conn, job)
+        if what.last is None:
+            await self._tell(conn, await jobs.finish(conn, job.id))
+            return 0
+        await jobs.advance(
+            conn, job.id, cursor=what.cursor, done=what.done, skipped=what.skipped, failed=0, pause_s=what.pause_s
         )
         return what.done
 

@@ -22,10 +22,11 @@ from relay.recovery.pacing import TICK_S, eta_s
 
 
 class JobKind(StrEnum):
-    """REPLAY repeats deliveries; BACKFILL sends events to an endpoint that never got them."""
+    """REPLAY repeats deliveries; BACKFILL sends events to an endpoint that never got them; ERASURE empties events."""
 
     REPLAY = "replay"
     BACKFILL = "backfill"
+    ERASURE = "erasure"
 
 
 class JobStatus(StrEnum):
@@ -82,12 +83,20 @@ _OPEN = sql.SQL("status IN ('waiting', 'running')")
 
 
 async def create(
-    conn: Conn, tenant_id: UUID, *, id: UUID, kind: JobKind, input: dict[str, Any], rate_per_sec: int | None
+    conn: Conn,
+    tenant_id: UUID,
+    *,
+    id: UUID,
+    kind: JobKind,
+    input: dict[str, Any],
+    rate_per_sec: int | None = None,
+    result: dict[str, Any] | None = None,
 ) -> Job:
     """Store a job that waits for its items to be counted."""
     rows = await conn.execute(
-        sql.SQL("INSERT INTO jobs (id, tenant_id, kind, input, rate_per_sec) VALUES (%s, %s, %s, %s, %s)") + _RETURNING,
-        (id, tenant_id, kind, Jsonb(input), rate_per_sec),
+        sql.SQL("INSERT INTO jobs (id, tenant_id, kind, input, rate_per_sec, result) VALUES (%s, %s, %s, %s, %s, %s)")
+        + _RETURNING,
+        (id, tenant_id, kind, Jsonb(input), rate_per_sec, None if result is None else Jsonb(result)),
     )
     return _job((await rows.fetchall())[0])
 
@@ -228,7 +237,9 @@ async def lock_running(conn: Conn, id: UUID) -> Job | None:
     return _job(row) if row else None
 
 
-async def advance(conn: Conn, id: UUID, *, cursor: UUID, done: int, skipped: int, failed: int, pause_s: float) -> None:
+async def advance(
+    conn: Conn, id: UUID, *, cursor: UUID | None, done: int, skipped: int, failed: int, pause_s: float
+) -> None:
     """Note a chunk of a locked job, and that the next may follow `pause_s` seconds after this one was due."""
     await conn.execute(
         """UPDATE jobs SET cursor = %s, done = done + %s, skipped = skipped + %s, failed = failed + %s,
@@ -261,3 +272,8 @@ async def fail(conn: Conn, id: UUID, *, error: str) -> Job | None:
     )  # fmt: skip
     row = await rows.fetchone()
     return _job(row) if row else None
+
+
+async def keep(conn: Conn, id: UUID, *, input: dict[str, Any], result: dict[str, Any]) -> None:
+    """Note with a locked job what it came to so far, and its input as it may be kept."""
+    await conn.execute("UPDATE jobs SET input = %s, result = %s WHERE id = %s", (Jsonb(input), Jsonb(result), id))

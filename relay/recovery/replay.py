@@ -20,7 +20,7 @@ from relay.intake import events
 from relay.recovery import repeat
 from relay.recovery.dead_letters import settle, unblock
 from relay.recovery.repeat import Repeat
-from relay.recovery.targets import Refusal, Target, read_payloads, targets
+from relay.recovery.targets import Refusal, Target, erased, read_payloads, targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,12 @@ async def replay(
 
     What is dead or cancelled is repeated once; what was delivered, whenever somebody asks. Repeated dead ones are settled.
     """
+    empty = await erased(conn, (one.event_id for one in finals))
     found = await targets(conn, tenant_id, (one.endpoint_id for one in finals))
     results: dict[UUID, UUID | Refusal] = {one.id: Refusal.SETTLED for one in finals}
     ready: list[tuple[Final, Target]] = []
     for one in finals:
-        target = found[one.endpoint_id]
+        target = Refusal.ERASED if one.event_id in empty else found[one.endpoint_id]
         if isinstance(target, Target):
             ready.append((one, target))
         else:
@@ -115,12 +116,13 @@ async def finals_of_events(
 
 async def replay_event(conn: Conn, tenant_id: UUID, event_id: UUID, *, ids: Uuid7) -> None:
     """Repeat the dead and cancelled deliveries of an event. Raises NotFound, and Conflict when nothing can be repeated."""
-    await events.get(conn, tenant_id, event_id)
+    if (await events.get(conn, tenant_id, event_id)).payload is None:
+        raise Conflict(Refusal.ERASED.value)
     finals = await finals_of_events(conn, tenant_id, [event_id], states=["dead", "cancelled"])
     results = (await replay(conn, tenant_id, finals, ids=ids)).values()
     if any(isinstance(result, UUID) for result in results):
         return
-    for refusal in (Refusal.DISABLED, Refusal.DELETED):
+    for refusal in (Refusal.ERASED, Refusal.DISABLED, Refusal.DELETED):
         if refusal in results:
             raise Conflict(refusal.value)
     raise Conflict("The event has no dead or cancelled delivery that was not replayed before.")
@@ -133,6 +135,8 @@ async def replay_to(conn: Conn, tenant_id: UUID, event_id: UUID, endpoint_id: UU
     Conflict when the endpoint is disabled, or somebody settles at this moment what is dead.
     """
     event = await events.get(conn, tenant_id, event_id)
+    if event.payload is None or await erased(conn, [event_id]):
+        raise Conflict(Refusal.ERASED.value)
     await endpoints.get(conn, tenant_id, endpoint_id)
     target = (await targets(conn, tenant_id, [endpoint_id]))[endpoint_id]
     if isinstance(target, Refusal):

@@ -19,6 +19,7 @@ class Refusal(Enum):
     SETTLED = "It was replayed or cancelled before."
     DELETED = "Its endpoint is deleted."
     DISABLED = "Its endpoint is disabled; resumeEndpoint enables it again."
+    ERASED = "Its event is erased: there is nothing left to send."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +68,12 @@ async def read_payloads(conn: Conn, event_ids: Iterable[UUID]) -> dict[UUID, byt
     """Return the payloads of these events by id: what the lanes of `needs_payload` depend on."""
     wanted = set(event_ids)
     return {id: content.payload for id, content in (await read_contents(conn, wanted)).items()} if wanted else {}
+
+
+async def erased(conn: Conn, event_ids: Iterable[UUID]) -> set[UUID]:
+    """Return those of the events that are erased; until the caller's commit no other of them will be."""
+    rows = await conn.execute(
+        "SELECT id, payload IS NULL FROM events WHERE id = ANY(%s::uuid[]) ORDER BY id FOR KEY SHARE",
+        (list(set(event_ids)),),
+    )
+    return {row[0] async for row in rows if row[1]}

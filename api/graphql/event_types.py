@@ -1,0 +1,119 @@
+"""Event types as GraphQL shows them, and how they are made."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+from strawberry import UNSET
+
+from api.graphql.context import RelayInfo
+from api.graphql.ids import find_id, get_id
+from api.graphql.inputs import given
+from api.graphql.needs import Needs
+from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.privacy_inputs import CreateEventTypeInput, UpdateEventTypeInput
+from relay.catalog import event_types
+from relay.catalog.event_types import EventTypeChange, EventTypeSpec
+from relay.tenancy.scopes import Scope
+
+_READ = [Needs(scope=Scope.READ)]
+_MANAGE = [Needs(scope=Scope.MANAGE)]
+
+
+@strawberry.type
+class EventType:
+    """A type of events that a client has described."""
+
+    id: strawberry.ID
+    name: str
+    description: str | None
+    redact_paths: list[str] = strawberry.field(
+        description="JSONPaths blanked in what the API, logs and exports show; delivery is not changed."
+    )
+    created_at: datetime
+    updated_at: datetime
+
+
+def event_type_node(record: event_types.EventType) -> EventType:
+    """Show an event type."""
+    return EventType(
+        id=strawberry.ID(str(record.id)),
+        name=record.name,
+        description=record.description,
+        redact_paths=record.redact_paths,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+    )
+
+
+@strawberry.type
+class EventTypeQuery:
+    """Event types to look at."""
+
+    @strawberry.field(directives=_READ)
+    async def event_type(self, info: RelayInfo, id: strawberry.ID) -> EventType | None:
+        """One event type."""
+        key = find_id(id)
+        async with info.context.db.connection() as conn:
+            found = await event_types.find(conn, info.context.tenant_id, key) if key else None
+        return event_type_node(found) if found else None
+
+    @strawberry.field(directives=_READ)
+    async def event_type_by_name(self, info: RelayInfo, name: str) -> EventType | None:
+        """The event type of exactly this name."""
+        if "\0" in name:
+            return None
+        async with info.context.db.connection() as conn:
+            found = await event_types.find_by_name(conn, info.context.tenant_id, name)
+        return event_type_node(found) if found else None
+
+    @strawberry.field(directives=_READ)
+    async def event_types(
+        self, info: RelayInfo, first: int | None = 20, after: str | None = UNSET
+    ) -> Connection[EventType]:
+        """Event types, newest first."""
+        db, tenant_id = info.context.db, info.context.tenant_id
+        size, cursor = first_and_after(first, after)
+        async with db.connection() as conn:
+            page = await event_types.list_(conn, tenant_id, first=size, after=cursor)
+
+        async def count() -> int | None:
+            async with db.connection() as conn:
+                return await event_types.count(conn, tenant_id)
+
+        return connect(page, node=event_type_node, counter=count)
+
+
+@strawberry.type
+class EventTypeMutation:
+    """What can be done with event types."""
+
+    @strawberry.mutation(directives=_MANAGE)
+    async def create_event_type(self, info: RelayInfo, input: CreateEventTypeInput) -> EventType:
+        """Describe a type of events."""
+        web, spec = info.context.web, EventTypeSpec(**given(input))
+        async with web.db.transaction() as conn:
+            made = await event_types.create(conn, info.context.tenant_id, spec, id=web.ids())
+        await info.context.sending.types.refresh_soon()
+        return event_type_node(made)
+
+    @strawberry.mutation(directives=_MANAGE)
+    async def update_event_type(self, info: RelayInfo, id: strawberry.ID, input: UpdateEventTypeInput) -> EventType:
+        """Change a type of events: what is absent stays, null clears."""
+        change, key = EventTypeChange(**given(input)), get_id(id, of="event type")
+        async with info.context.db.transaction() as conn:
+            changed = await event_types.update(conn, info.context.tenant_id, key, change)
+        await info.context.sending.types.refresh_soon()
+        return event_type_node(changed)
+
+    @strawberry.mutation(
+        directives=_MANAGE, description="What its redactPaths hid is shown again; events of it stay as they are."
+    )
+    async def delete_event_type(self, info: RelayInfo, id: strawberry.ID) -> bool:
+        """Forget a type of events."""
+        key = get_id(id, of="event type")
+        async with info.context.db.transaction() as conn:
+            await event_types.delete(conn, info.context.tenant_id, key)
+        await info.context.sending.types.refresh_soon()
+        return True

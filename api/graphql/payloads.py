@@ -1,0 +1,25 @@
+"""Payloads as GraphQL shows them."""
+
+from __future__ import annotations
+
+import base64
+
+from api.graphql.context import RelayInfo
+from api.graphql.scalars import Json
+from relay.catalog.redaction import BLANK
+from relay.intake.specs import is_json
+
+PAYLOAD_MEANING = (
+    "Null after erasure. Not JSON (contentType): a base64 string. Shown with the type's redactPaths blanked."
+)
+
+
+def shown_payload(info: RelayInfo, event_type: str | None, payload: bytes | None, *, content_type: str) -> Json | None:
+    """Show a payload of the client with its type's redactPaths blanked, all of it where they cannot be followed."""
+    if payload is None:
+        return None
+    is_text = is_json(content_type)
+    shown = info.context.sending.types.shown(info.context.tenant_id, event_type, payload, is_json=is_text)
+    if shown is None:
+        return Json(BLANK)
+    return Json(shown if is_text else base64.b64encode(shown).decode())
