@@ -35,6 +35,10 @@ class Caller:
     name: str
     #: An operator that acts for no client in particular: totals are those of all clients.
     sees_all_clients: bool = False
+    #: None without auth.
+    key_id: UUID | None = None
+    #: An operator that acts for a client (X-Relay-Client).
+    acts_for: bool = False
 
     def require(self, scopes: Collection[Scope]) -> None:
         """Raise Forbidden unless the key has each of these scopes; an operator has them all."""
@@ -88,13 +92,14 @@ class Keys:
                 scopes=principal.scopes,
                 name=principal.name,
                 sees_all_clients=is_operator and client is None,
+                key_id=principal.key_id,
             )
             if client is None:
                 return caller
             if not is_operator:
                 raise Forbidden(f"Only an operator's key may act for a client with {_CLIENT_HEADER}.")
             tenant = await tenants.get(conn, _client_id(client))
-            return replace(caller, tenant_id=tenant.id)
+            return replace(caller, tenant_id=tenant.id, acts_for=True)
 
 
 class Everybody:

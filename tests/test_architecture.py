@@ -46,7 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "tasks",
         "replica",
     ),
-    ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry"),
+    ("delivery.outcomes", "delivery.addresses", "delivery.signing", "delivery.retry", "delivery.masking"),
     ("tenancy", "catalog.secrets"),
     ("catalog",),
     ("intake", "delivery"),

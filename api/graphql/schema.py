@@ -12,6 +12,7 @@ from strawberry.tools import merge_types
 from api.graphql import mutations, queries
 from api.graphql.activity import ActivityQuery
 from api.graphql.analytics import AnalyticsQuery
+from api.graphql.audit_log import AuditQuery
 from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
 from api.graphql.jobs import JobMutation, JobQuery
@@ -20,7 +21,7 @@ from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 
-_QUERIES = (queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery)
+_QUERIES = (queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, AuditQuery)
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
 )  # fmt: skip

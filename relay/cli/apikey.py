@@ -22,8 +22,9 @@ from relay.db import Conn
 from relay.errors import NotFound, Unavailable
 from relay.postgres import conninfo
 from relay.settings import SettingsError, read_settings
-from relay.tenancy import api_keys, tenants
+from relay.tenancy import api_keys, audit, tenants
 from relay.tenancy.api_keys import ApiKey
+from relay.tenancy.audit import CLI, Change, Subject
 from relay.tenancy.scopes import CLIENT_SCOPES, Scope
 from relay.tenancy.tenants import Tenant
 from relay.up.development import is_given
@@ -84,7 +85,12 @@ def _create(args: argparse.Namespace) -> int:
         vault = Vault(read_settings(environment).signing_key)
         async with conn.transaction():
             tenant, secret = await tenants.ensure(conn, args.tenant, vault=vault)
-            _, key = await api_keys.create(conn, tenant.id, name=args.name, scopes=scopes)
+            if secret:
+                client = Change("createClient", Subject.CLIENT, tenant.id, after={"name": tenant.name})
+                await audit.write(conn, tenant.id, client, actor=CLI)
+            made, key = await api_keys.create(conn, tenant.id, name=args.name, scopes=scopes)
+            entry = Change("createApiKey", Subject.API_KEY, made.id, after=api_keys.audited_fields(made))
+            await audit.write(conn, tenant.id, entry, actor=CLI)
         return tenant, secret, key
 
     tenant, secret, key = _on_database(environment, work)
@@ -120,7 +126,12 @@ def _list(args: argparse.Namespace) -> int:
 
 def _revoke(args: argparse.Namespace) -> int:
     async def work(conn: Conn) -> ApiKey:
-        return await api_keys.revoke(conn, (await _tenant(conn, args.tenant)).id, args.id)
+        tenant = await _tenant(conn, args.tenant)
+        async with conn.transaction():
+            revoked = await api_keys.revoke(conn, tenant.id, args.id)
+            entry = Change("revokeApiKey", Subject.API_KEY, args.id, after={"revokedAt": revoked.revoked_at})
+            await audit.write(conn, tenant.id, entry, actor=CLI)
+        return revoked
 
     key = _on_database(_environment(_NOTHING_SEALED), work)
     if args.json:

@@ -23,6 +23,7 @@ COMMANDS = (
     "relay.cli.migrate",
     "relay.cli.worker",
     "relay.cli.apikey",
+    "relay.cli.audit",
     "relay.cli.send",
     "relay.cli.listen",
     "relay.cli.why",

@@ -12,9 +12,10 @@ _SECRET = re.compile(r"auth|cookie|token|secret|passw|api-?key|credential|sessio
 
 def masked(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The headers with the values of credentials replaced; signatures prove and reveal nothing, they stay."""
-    return {name: MASK if _is_secret(name) else value for name, value in headers}
+    return {name: MASK if is_secret(name) else value for name, value in headers}
 
 
 @lru_cache(maxsize=4096)
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether what goes by this name must not be shown."""
     return _SECRET.search(name) is not None
