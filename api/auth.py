@@ -37,6 +37,10 @@ class Caller:
     sees_all_clients: bool = False
     #: Requests a second that this client may make; 0: the setting says.
     rate_limit_per_sec: int = 0
+    #: None without auth.
+    key_id: UUID | None = None
+    #: An operator that acts for a client (X-Relay-Client).
+    acts_for: bool = False
 
     @property
     def is_operator(self) -> bool:
@@ -96,6 +100,7 @@ class Keys:
                 name=principal.name,
                 sees_all_clients=is_operator and client is None,
                 rate_limit_per_sec=await tenants.rate_limit(conn, principal.tenant_id),
+                key_id=principal.key_id,
             )
             if client is None:
                 return caller
@@ -103,7 +108,7 @@ class Keys:
                 raise Forbidden(f"Only an operator's key may act for a client with {_CLIENT_HEADER}.")
             tenant = await tenants.get(conn, _client_id(client))
             limit = await tenants.rate_limit(conn, tenant.id)
-            return replace(caller, tenant_id=tenant.id, rate_limit_per_sec=limit)
+            return replace(caller, tenant_id=tenant.id, rate_limit_per_sec=limit, acts_for=True)
 
 
 class Everybody:

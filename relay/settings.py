@@ -171,6 +171,7 @@ class Settings(BaseModel):
         "", description="Proxy that requests to endpoints go through by CONNECT, as http://host:port; empty: none."
     )
     retention_days: int = Field(30, ge=1, le=3650, description="Days that events and history are kept.")
+    audit_retention_days: int = Field(365, ge=30, le=3650, description="Days that entries of the audit log are kept.")
     retention_archive: Flag = Field(
         False, description="true: what is older is moved to the schema relay_archive, not dropped."
     )

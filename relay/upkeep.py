@@ -12,6 +12,7 @@ from relay.chores import Aside, Chore
 from relay.db import Database
 from relay.delivery import retention
 from relay.insight import rollups
+from relay.tenancy import audit
 from relay.verify.findings import Found
 from relay.verify.ledger import sweep
 
@@ -25,9 +26,10 @@ _LOG = logging.getLogger(__name__)
 class Upkeep:
     """One per worker process; only the leader's is asked to do anything."""
 
-    def __init__(self, db: Database, *, retention_days: int) -> None:
+    def __init__(self, db: Database, *, retention_days: int, audit_days: int = 365) -> None:
         self._db = db
         self._retention_days = retention_days
+        self._audit_days = audit_days
         self._sweep: AsyncIterator[Found] | None = None
         self._found = 0
         self._sweep_at = 0.0
@@ -38,9 +40,15 @@ class Upkeep:
             Chore(self.account, every_s=1.0),
             Chore(self.expire, every_s=10.0),
             Chore(self.forget, every_s=60.0),
+            Chore(self.forget_audit, every_s=600.0),
             Aside(self.roll_up, every_s=10.0),
             Aside(self.close_rollups, every_s=600.0),
         ]
+
+    async def forget_audit(self) -> None:
+        """Remove the oldest entries of the audit log whose time is over."""
+        async with self._db.transaction() as conn:
+            await audit.forget(conn, keep_days=self._audit_days)
 
     async def roll_up(self) -> None:
         """Set the last minutes of analytics."""

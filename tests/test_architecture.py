@@ -55,6 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "delivery.asymmetric",
         "delivery.signing",
         "delivery.retry",
+        "delivery.masking",
     ),
     ("tenancy", "catalog.secrets"),
     ("catalog",),

@@ -7,6 +7,7 @@ from uuid import UUID
 import strawberry
 from strawberry import UNSET
 
+from api.graphql.audited import audited_endpoint
 from api.graphql.context import RelayInfo
 from api.graphql.ids import get_id
 from api.graphql.inputs import or_null
@@ -33,7 +34,7 @@ class EndpointStateMutation:
     async def pause_endpoint(self, info: RelayInfo, id: strawberry.ID) -> Endpoint:
         """Hold an endpoint's deliveries back."""
         key = get_id(id, of="endpoint")
-        async with info.context.db.transaction() as conn:
+        async with audited_endpoint(info, key) as conn:
             await pausing.pause(conn, info.context.tenant_id, key)
         return await moved(info, key)
 
@@ -45,7 +46,7 @@ class EndpointStateMutation:
     async def resume_endpoint(self, info: RelayInfo, id: strawberry.ID, rate_per_sec: int | None = UNSET) -> Endpoint:
         """Let an endpoint's deliveries go on."""
         key = get_id(id, of="endpoint")
-        async with info.context.db.transaction() as conn:
+        async with audited_endpoint(info, key) as conn:
             await pausing.resume(conn, info.context.tenant_id, key, rate_per_sec=or_null(rate_per_sec))
         return await moved(info, key)
 

@@ -7,15 +7,18 @@ from datetime import datetime
 import strawberry
 from strawberry import UNSET
 
+from api.graphql.audited import Audited, audited, note
 from api.graphql.context import RelayInfo
 from api.graphql.ids import find_id, get_id
 from api.graphql.inputs import ReplayInput, replay_spec
 from api.graphql.needs import Needs
 from api.graphql.paging import Connection, connect, first_and_after
 from api.graphql.scalars import Json, SafeInt
+from relay.db import Conn
 from relay.recovery import jobs
 from relay.recovery.jobs import Job, JobKind, JobStatus
 from relay.recovery.start_replay import start_replay
+from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import Scope
 
 _READ = [Needs(scope=Scope.READ)]
@@ -99,7 +102,12 @@ class JobMutation:
     async def start_replay(self, info: RelayInfo, input: ReplayInput) -> BulkJob:
         """Repeat many deliveries, or send many events to one endpoint."""
         web = info.context.web
-        job = await start_replay(web.db, info.context.tenant_id, replay_spec(input), id=web.ids())
+
+        async def started(conn: Conn, job: Job) -> None:
+            after = {"kind": job.kind, "input": job.input, "ratePerSec": job.rate_per_sec}
+            await note(info, Subject.JOB, Audited(conn, job.id, after=after))
+
+        job = await start_replay(web.db, info.context.tenant_id, replay_spec(input), id=web.ids(), started=started)
         if not job.dry_run:
             await web.hint(web.queue.enqueue([jobs.hint(job.id)]))
         return job_node(job)
@@ -108,15 +116,18 @@ class JobMutation:
     async def pause_job(self, info: RelayInfo, id: strawberry.ID) -> BulkJob:
         """Stop a job for a while."""
         key = get_id(id, of="job")
-        async with info.context.db.connection() as conn:
-            return job_node(await jobs.pause(conn, info.context.tenant_id, key))
+        async with audited(info, Subject.JOB, key) as change:
+            job = await jobs.pause(change.conn, info.context.tenant_id, key)
+            change.after = {"status": job.status}
+        return job_node(job)
 
     @strawberry.mutation(directives=_MANAGE)
     async def resume_job(self, info: RelayInfo, id: strawberry.ID) -> BulkJob:
         """Let a paused job go on where it stopped."""
         web, key = info.context.web, get_id(id, of="job")
-        async with web.db.connection() as conn:
-            job = await jobs.resume(conn, info.context.tenant_id, key)
+        async with audited(info, Subject.JOB, key) as change:
+            job = await jobs.resume(change.conn, info.context.tenant_id, key)
+            change.after = {"status": job.status}
         await web.hint(web.queue.enqueue([jobs.hint(key)]))
         return job_node(job)
 
@@ -124,5 +135,7 @@ class JobMutation:
     async def cancel_job(self, info: RelayInfo, id: strawberry.ID) -> BulkJob:
         """End a job; the deliveries it made stay."""
         key = get_id(id, of="job")
-        async with info.context.db.connection() as conn:
-            return job_node(await jobs.cancel(conn, info.context.tenant_id, key))
+        async with audited(info, Subject.JOB, key) as change:
+            job = await jobs.cancel(change.conn, info.context.tenant_id, key)
+            change.after = {"status": job.status}
+        return job_node(job)

@@ -7,6 +7,7 @@ from datetime import datetime
 import strawberry
 from strawberry import UNSET
 
+from api.graphql.audited import audited, audited_endpoint
 from api.graphql.clients import Client, client_node
 from api.graphql.context import RelayInfo
 from api.graphql.endpoint_states import move, moved
@@ -27,6 +28,7 @@ from relay.catalog import endpoints
 from relay.catalog.endpoints import EndpointChange, EndpointSpec, EndpointStatus
 from relay.delivery import deliveries, disabling, pausing
 from relay.tenancy import tenants
+from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import Scope
 
 _SEND = [Needs(scope=Scope.SEND)]
@@ -90,10 +92,12 @@ class Mutation:
         """Make an endpoint."""
         web = info.context.web
         spec = EndpointSpec(**given(input))
-        async with web.db.transaction() as conn:
+        id = web.ids()
+        async with audited(info, Subject.ENDPOINT, id) as change:
             record, secret = await endpoints.create(
-                conn, info.context.tenant_id, spec, id=web.ids(), vault=web.vault, guard=web.guard
+                change.conn, info.context.tenant_id, spec, id=id, vault=web.vault, guard=web.guard
             )
+            change.after = endpoints.audited_fields(record)
         return CreatedEndpoint(endpoint=endpoint_node(record), secret=secret)
 
     @strawberry.mutation(directives=_MANAGE)
@@ -103,7 +107,7 @@ class Mutation:
         status: EndpointStatus | None = fields.pop("status", UNSET)
         change = EndpointChange(**fields)
         web, tenant_id, key = info.context.web, info.context.tenant_id, get_id(id, of="endpoint")
-        async with web.db.transaction() as conn:
+        async with audited_endpoint(info, key) as conn:
             record = await endpoints.update(conn, tenant_id, key, change, vault=web.vault, guard=web.guard)
             if status is not UNSET:
                 await move(conn, tenant_id, key, status or EndpointStatus.ACTIVE)
@@ -116,8 +120,10 @@ class Mutation:
     async def delete_endpoint(self, info: RelayInfo, id: strawberry.ID) -> bool:
         """Take an endpoint away."""
         web, key = info.context.web, get_id(id, of="endpoint")
-        async with web.db.transaction() as conn:
-            await disabling.delete(conn, info.context.tenant_id, key)
+        async with audited(info, Subject.ENDPOINT, key) as change:
+            before = await endpoints.get_locked(change.conn, info.context.tenant_id, key)
+            change.before = endpoints.audited_fields(before)
+            await disabling.delete(change.conn, info.context.tenant_id, key)
         async with web.db.transaction() as conn:
             await pausing.ring_lanes(conn, key)
         await web.hint(web.queue.wake_clock())
@@ -141,13 +147,14 @@ class Mutation:
     ) -> ClientSecretRotation:
         """Give the client a new secret."""
         tenant_id = info.context.tenant_id
-        async with info.context.db.transaction() as conn:
+        async with audited(info, Subject.CLIENT, tenant_id) as change:
             fresh, ends_at = await tenants.rotate_secret(
-                conn,
+                change.conn,
                 tenant_id,
                 vault=info.context.web.vault,
                 secret=or_null(secret),
                 overlap_s=86_400 if overlap_seconds is None else overlap_seconds,
             )
-            client = await tenants.get(conn, tenant_id)
+            client = await tenants.get(change.conn, tenant_id)
+            change.after = {"secret": fresh, "previousExpiresAt": ends_at}
         return ClientSecretRotation(client=client_node(client), new_secret=fresh, previous_secret_expires_at=ends_at)

@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 from strawberry import UNSET
 
+from api.graphql.audited import audited
 from api.graphql.context import RelayInfo
 from api.graphql.ids import find_id, get_id
 from api.graphql.inputs import or_null
@@ -21,6 +22,7 @@ from relay.db import Conn
 from relay.delivery import fifo_lanes
 from relay.insight import counts, fifo
 from relay.specs import check_text
+from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import Scope
 
 _READ = [Needs(scope=Scope.READ)]
@@ -141,9 +143,10 @@ class QueueMutation:
     ) -> bool:
         """Free a lane."""
         web, id, lane = info.context.web, get_id(endpoint_id, of="endpoint"), _lane(partition_key)
-        async with web.db.transaction() as conn:
-            await endpoints.get(conn, info.context.tenant_id, id)
-            released = await fifo_lanes.release(conn, id, lane)
+        async with audited(info, Subject.ENDPOINT, id) as change:
+            await endpoints.get(change.conn, info.context.tenant_id, id)
+            released = await fifo_lanes.release(change.conn, id, lane)
+            change.after = {"partitionKey": lane, "released": released}
         await web.hint(web.queue.wake_clock())
         return released
 
@@ -176,8 +179,11 @@ class QueueMutation:
 async def _drain(
     info: RelayInfo, endpoint_id: UUID, lane: str, *, step: Callable[[Conn, UUID, str], Awaitable[int]]
 ) -> int:
-    """Empty a lane, a transaction for every 5 000; return how many it was."""
-    drained, count = 0, fifo_lanes.AT_ONCE
+    """Empty a lane, a transaction for every 5 000; return how many it was. The first one holds the audit's entry."""
+    async with audited(info, Subject.ENDPOINT, endpoint_id) as change:
+        await endpoints.get(change.conn, info.context.tenant_id, endpoint_id)
+        drained = count = await step(change.conn, endpoint_id, lane)
+        change.after = {"partitionKey": lane, "movedToStandard": step is fifo_lanes.move_to_standard}
     while count == fifo_lanes.AT_ONCE:
         async with info.context.db.transaction() as conn:
             await endpoints.get(conn, info.context.tenant_id, endpoint_id)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 import strawberry
 from strawberry import UNSET
 
+from api.graphql.audited import Audited, audited, note
 from api.graphql.context import RelayInfo
 from api.graphql.enums import ErrorCode
 from api.graphql.ids import find_id, get_id
@@ -15,6 +16,7 @@ from api.graphql.inputs import or_null
 from api.graphql.needs import Needs
 from api.graphql.nodes import Delivery, Event, delivery_node, event_node
 from relay.catalog import endpoints
+from relay.db import Conn
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.errors import NotFound, RelayError
@@ -24,6 +26,7 @@ from relay.recovery.batch import Results
 from relay.recovery.cancel import cancel
 from relay.recovery.replay import replay_event, replay_to
 from relay.recovery.retry import retry
+from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import Scope
 
 _MANAGE = [Needs(scope=Scope.MANAGE)]
@@ -67,11 +70,13 @@ class RecoveryMutation:
             get_id(id, of="event"),
             or_null(endpoint_id),
         )
-        async with web.db.transaction() as conn:
+        async with audited(info, Subject.EVENT, key) as change:
             if only is None:
-                await replay_event(conn, tenant_id, key, ids=web.ids)
+                await replay_event(change.conn, tenant_id, key, ids=web.ids)
             else:
-                await replay_to(conn, tenant_id, key, get_id(only, of="endpoint"), ids=web.ids)
+                endpoint = get_id(only, of="endpoint")
+                await replay_to(change.conn, tenant_id, key, endpoint, ids=web.ids)
+                change.after = {"endpointId": endpoint}
         await web.hint(web.queue.wake_clock())
         async with web.db.connection() as conn:
             return event_node(await events.get(conn, tenant_id, key))
@@ -83,8 +88,10 @@ class RecoveryMutation:
     async def retry_delivery(self, info: RelayInfo, id: strawberry.ID) -> Delivery:
         """Try a delivery again."""
         web, tenant_id = info.context.web, info.context.tenant_id
-        async with web.db.transaction() as conn:
-            due = await retry(conn, tenant_id, get_id(id, of="delivery"), ids=web.ids)
+        key = get_id(id, of="delivery")
+        async with audited(info, Subject.DELIVERY, key) as change:
+            due = await retry(change.conn, tenant_id, key, ids=web.ids)
+            change.after = {"dueDelivery": due}
         await web.hint(web.queue.wake_clock())
         async with web.db.connection() as conn:
             return delivery_node(await deliveries.get(conn, tenant_id, due))
@@ -97,8 +104,8 @@ class RecoveryMutation:
     async def cancel_delivery(self, info: RelayInfo, id: strawberry.ID) -> Delivery:
         """Give a delivery up."""
         tenant_id, key = info.context.tenant_id, get_id(id, of="delivery")
-        async with info.context.db.transaction() as conn:
-            await cancel(conn, tenant_id, key)
+        async with audited(info, Subject.DELIVERY, key) as change:
+            await cancel(change.conn, tenant_id, key)
         await info.context.web.hint(info.context.web.queue.wake_clock())
         async with info.context.db.connection() as conn:
             return delivery_node(await deliveries.get(conn, tenant_id, key))
@@ -112,7 +119,9 @@ class RecoveryMutation:
         wanted = {text: find_id(text) for text in ids}
         web = info.context.web
         known = [key for key in wanted.values() if key is not None]
-        results = await batch.retry_events(web.db, info.context.tenant_id, known, ids=web.ids)
+        results = await batch.retry_events(
+            web.db, info.context.tenant_id, known, ids=web.ids, started=_started(info, batch.USUAL)
+        )
         unknown = [text for text, key in wanted.items() if key is None]
         return await _result(info, results, unknown=unknown)
 
@@ -151,9 +160,28 @@ async def _retry_oldest(
     async with web.db.connection() as conn:
         found = await batch.oldest(conn, tenant_id, statuses, limit=size, endpoint_id=endpoint_id)
     results = await batch.retry_events(
-        web.db, tenant_id, found, ids=web.ids, statuses=statuses, endpoint_id=endpoint_id
+        web.db,
+        tenant_id,
+        found,
+        ids=web.ids,
+        statuses=statuses,
+        endpoint_id=endpoint_id,
+        started=_started(info, statuses, endpoint_id=endpoint_id),
     )
     return await _result(info, results)
+
+
+def _started(
+    info: RelayInfo, statuses: frozenset[DeliveryStatus], *, endpoint_id: UUID | None = None
+) -> Callable[[Conn, Sequence[UUID]], Awaitable[None]]:
+    """How a batch writes its entry: with its first change, since it goes on in a second transaction."""
+
+    async def write(conn: Conn, events: Sequence[UUID]) -> None:
+        subject, subject_id = (Subject.ENDPOINT, endpoint_id) if endpoint_id else (Subject.EVENT, None)
+        after = {"events": list(events), "statuses": sorted(statuses)}
+        await note(info, subject, Audited(conn, subject_id, after=after))
+
+    return write
 
 
 async def _result(info: RelayInfo, results: Results, *, unknown: Sequence[str] = ()) -> BatchRetryResult:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import strawberry
 
+from api.graphql.audited import audited
 from api.graphql.context import RelayInfo
 from api.graphql.ids import get_id
 from api.graphql.needs import Needs
 from api.graphql.nodes import Event, event_node
 from relay.intake import cancelling, events
+from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import Scope
 
 _SEND = [Needs(scope=Scope.SEND)]
@@ -22,9 +24,10 @@ class ScheduleMutation:
     async def cancel_scheduled_event(self, info: RelayInfo, id: strawberry.ID) -> Event:
         """Take an event back."""
         web, tenant_id, key = info.context.web, info.context.tenant_id, get_id(id, of="event")
-        async with web.db.transaction() as conn:
-            shard = await cancelling.cancel(conn, tenant_id, key)
-            record = await events.get(conn, tenant_id, key)
+        async with audited(info, Subject.EVENT, key) as change:
+            shard = await cancelling.cancel(change.conn, tenant_id, key)
+            record = await events.get(change.conn, tenant_id, key)
+            change.before = {"scheduledAt": record.scheduled_at}
         if shard is not None:
             web.doorbell.ring(frozenset([shard]))
         return event_node(record)

@@ -13,6 +13,7 @@ from api.graphql import mutations, queries
 from api.graphql.activity import ActivityQuery
 from api.graphql.analytics import AnalyticsQuery
 from api.graphql.api_keys import ApiKeyMutation, ApiKeyQuery
+from api.graphql.audit_log import AuditQuery
 from api.graphql.clients import ClientMutation, ClientQuery
 from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
@@ -27,7 +28,7 @@ from api.graphql.schedule import ScheduleMutation
 from api.graphql.secrets import EndpointSecretMutation
 
 _QUERIES = (
-    queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery, EventTypeQuery,
+    queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery, EventTypeQuery, AuditQuery,
 )  # fmt: skip
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,

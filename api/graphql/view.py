@@ -88,7 +88,9 @@ class GraphQLResource:
         request_id: str = req.context.request_id
 
         def reading(db: Database) -> Context:
-            return Context(web=self._web, db=db, sending=self._sending, caller=caller, request_id=request_id)
+            return Context(
+                web=self._web, db=db, sending=self._sending, caller=caller, request_id=request_id, ip=req.remote_addr
+            )
 
         async with deadline(settings.request_timeout_s):
             db = self._web.replica.database() if operation.may_be_stale else self._web.db

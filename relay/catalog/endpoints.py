@@ -32,7 +32,7 @@ from relay.delivery.outcomes import Reason
 from relay.delivery.signing import new_secret
 from relay.errors import Conflict, NotFound
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
-from relay.tenancy import tenants
+from relay.tenancy import audit, tenants
 
 __all__ = ["DEFAULT_RETRY_SCHEDULE_MS", "Endpoint", "EndpointChange", "EndpointSpec", "EndpointStatus"]
 
@@ -227,6 +227,17 @@ async def get(conn: Conn, tenant_id: UUID, id: UUID) -> Endpoint:
     if found is None:
         raise _not_found()
     return found
+
+
+async def get_locked(conn: Conn, tenant_id: UUID, id: UUID) -> Endpoint:
+    """Return the client's endpoint, locked until the commit: what it is before a change. Raises NotFound."""
+    await _locked(conn, tenant_id, id)
+    return await get(conn, tenant_id, id)
+
+
+def audited_fields(endpoint: Endpoint) -> dict[str, Any]:
+    """What the audit log shows of an endpoint, by API names."""
+    return audit.fields_of(endpoint, (*CHANGEABLE, "status", "disabled_reason"))
 
 
 async def find_many(conn: Conn, tenant_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Endpoint]:

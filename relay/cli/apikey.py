@@ -18,8 +18,9 @@ from relay.cli.in_database import environment as command_environment
 from relay.cli.terminal import iso, print_json, table
 from relay.db import Conn
 from relay.settings import read_settings
-from relay.tenancy import api_keys, tenants
+from relay.tenancy import api_keys, audit, tenants
 from relay.tenancy.api_keys import ApiKey
+from relay.tenancy.audit import CLI, Change, Subject
 from relay.tenancy.scopes import CLIENT_SCOPES, Scope
 from relay.tenancy.tenants import Tenant
 
@@ -75,7 +76,12 @@ def _create(args: argparse.Namespace) -> int:
         vault = Vault.of(read_settings(environment))
         async with conn.transaction():
             tenant, secret = await tenants.ensure(conn, args.tenant, vault=vault)
-            _, key = await api_keys.create(conn, tenant.id, name=args.name, scopes=scopes)
+            if secret:
+                client = Change("createClient", Subject.CLIENT, tenant.id, after={"name": tenant.name})
+                await audit.write(conn, tenant.id, client, actor=CLI)
+            made, key = await api_keys.create(conn, tenant.id, name=args.name, scopes=scopes)
+            entry = Change("createApiKey", Subject.API_KEY, made.id, after=api_keys.audited_fields(made))
+            await audit.write(conn, tenant.id, entry, actor=CLI)
         return tenant, secret, key
 
     tenant, secret, key = on_database(environment, work)
@@ -111,7 +117,12 @@ def _list(args: argparse.Namespace) -> int:
 
 def _revoke(args: argparse.Namespace) -> int:
     async def work(conn: Conn) -> ApiKey:
-        return await api_keys.revoke(conn, (await client_named(conn, args.tenant)).id, args.id)
+        tenant = await client_named(conn, args.tenant)
+        async with conn.transaction():
+            revoked = await api_keys.revoke(conn, tenant.id, args.id)
+            entry = Change("revokeApiKey", Subject.API_KEY, args.id, after={"revokedAt": revoked.revoked_at})
+            await audit.write(conn, tenant.id, entry, actor=CLI)
+        return revoked
 
     key = on_database(command_environment(NOTHING_SEALED), work)
     if args.json:

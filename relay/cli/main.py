@@ -25,6 +25,7 @@ COMMANDS = (
     "relay.cli.worker",
     "relay.cli.client",
     "relay.cli.apikey",
+    "relay.cli.audit",
     "relay.cli.send",
     "relay.cli.listen",
     "relay.cli.why",

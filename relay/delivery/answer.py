@@ -6,8 +6,9 @@ import random
 import time
 from dataclasses import replace
 
+from relay.delivery.echoes import without
 from relay.delivery.flow import Shipment
-from relay.delivery.masking import masked, without
+from relay.delivery.masking import masked
 from relay.delivery.outcomes import Outcome, Reason, decide
 from relay.delivery.record import Attempt
 from relay.delivery.retry import RetryPolicy, parse_retry_after

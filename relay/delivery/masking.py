@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from functools import lru_cache
 
-from relay.delivery.exchange import Response
-
 MASK = "***"
-#: Shorter ones are in many an answer by chance.
-_SHORTEST = 6
 _SECRET = re.compile(r"auth|cookie|token|secret|passw|api-?key|credential|session", re.IGNORECASE)
 
 
@@ -20,20 +15,10 @@ def masked(headers: Iterable[tuple[str, str]], *, secret: Collection[str] = ()) 
 
     `secret` names more of them, in lower case.
     """
-    return {name: MASK if _is_secret(name) or name.lower() in secret else value for name, value in headers}
-
-
-def without(response: Response, secrets: Iterable[str]) -> Response:
-    """The answer with these secrets replaced, for endpoints that send back what they were sent."""
-    body, headers = response.body, response.headers
-    for secret in secrets:
-        if len(secret) < _SHORTEST:
-            continue
-        body = body.replace(secret.encode(), MASK.encode())
-        headers = {name: value.replace(secret, MASK) for name, value in headers.items()}
-    return replace(response, body=body, headers=headers)
+    return {name: MASK if is_secret(name) or name.lower() in secret else value for name, value in headers}
 
 
 @lru_cache(maxsize=4096)
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether what goes by this name must not be shown."""
     return _SECRET.search(name) is not None

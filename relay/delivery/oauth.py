@@ -13,8 +13,8 @@ from typing import Protocol
 from uuid import UUID
 
 from relay.delivery.authorization import Grant
+from relay.delivery.echoes import without
 from relay.delivery.exchange import Request, Response, Timings
-from relay.delivery.masking import without
 from relay.delivery.outcomes import Reason
 from relay.delivery.token_request import Token, read_token, token_request
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from uuid import UUID
 
@@ -46,6 +46,10 @@ def check_status(status: DeliveryStatus) -> frozenset[DeliveryStatus]:
     return frozenset({status})
 
 
+async def _unheard(_conn: Conn, _events: Sequence[UUID]) -> None:
+    pass
+
+
 async def retry_events(
     db: Database,
     tenant_id: UUID,
@@ -54,14 +58,18 @@ async def retry_events(
     ids: Uuid7,
     statuses: frozenset[DeliveryStatus] = USUAL,
     endpoint_id: UUID | None = None,
+    started: Callable[[Conn, Sequence[UUID]], Awaitable[None]] = _unheard,
 ) -> Results:
     """Retry these events' deliveries (to one endpoint, if given) in these statuses; return each event's error, or None.
 
-    Two transactions: what failed is due now, then what is dead or cancelled is replayed.
+    Two transactions: what failed is due now, then what is dead or cancelled is replayed. `started` is called in the first
+    with the events that there are, if any.
     """
     wanted = list(dict.fromkeys(event_ids))
-    async with db.connection() as conn:
+    async with db.transaction() as conn:
         known = await _known(conn, tenant_id, wanted)
+        if known:
+            await started(conn, [id for id in wanted if id in known])
         done = (
             await _make_failed_due(conn, tenant_id, known, endpoint_id) if DeliveryStatus.FAILED in statuses else set()
         )

@@ -118,7 +118,7 @@ class Worker:
 
     def _make_clock(self) -> Clock:
         days = self.settings.retention_days
-        upkeep = Upkeep(self.db, retention_days=days)
+        upkeep = Upkeep(self.db, retention_days=days, audit_days=self.settings.audit_retention_days)
         chores = [*self.notifier.chores(), *self.jobs.chores(), *upkeep.chores()]
         return Clock(
             self.db,

@@ -7,12 +7,14 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from relay.db import Conn
 from relay.errors import Invalid, NotFound
 from relay.ids import Uuid7
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
+from relay.tenancy import audit
 from relay.tenancy.scopes import Scope
 
 _MARK = "rly_"
@@ -68,6 +70,11 @@ async def create(
         (_ids(), tenant_id, name, key[:_PREFIX_LENGTH], _hash(key), [str(scope) for scope in wanted], expires_at),
     )
     return _api_key(*(await rows.fetchall())[0]), key
+
+
+def audited_fields(key: ApiKey) -> dict[str, Any]:
+    """What the audit log shows of a key, by API names."""
+    return audit.fields_of(key, ("name", "prefix", "scopes", "expires_at"))
 
 
 async def find_principal(conn: Conn, key: str) -> Principal | None:

@@ -233,3 +233,28 @@ def test_the_demo_shows_every_kind_of_endpoint(running_relay: RunningRelay) -> N
     assert dead["delivered"] == 0
     assert {"healthy", "flaky", "slow", "dead"} == shown["endpoints"].keys()
     assert _endpoint_urls(running_relay) == before
+
+
+def test_the_audit_log_tells_who_made_an_endpoint(running_relay: RunningRelay) -> None:
+    create = """mutation { createEndpoint(input: {url: "http://127.0.0.1:9999/", eventTypes: ["audited.x"]}) {
+        secret endpoint { id } } }"""
+    made = Client(running_relay.url).graphql(create)["createEndpoint"]
+    id = made["endpoint"]["id"]
+    asked = (
+        "audit",
+        "--subject",
+        id,
+        "--actor",
+        "no key",
+        "--action",
+        "createEndpoint",
+        "--since",
+        "2020-01-01T00:00:00Z",
+    )
+    (line,) = running_relay.run(*asked, "--json").stdout.splitlines()
+    assert json.loads(line)["after"]["eventTypes"] == ["audited.x"]
+    shown = running_relay.run(*asked, "--limit", "1").stdout
+    assert f"createEndpoint endpoint {id} by no key from 127.0.0.1" in shown
+    assert made["secret"] not in shown
+    assert running_relay.run("audit", "--until", "2020-01-01T00:00:00Z").stdout == ""
+    running_relay.run("audit", "--limit", "0", code=1)

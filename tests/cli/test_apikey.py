@@ -109,3 +109,19 @@ def test_an_empty_database_asks_for_the_migration(
     monkeypatch.setenv("DATABASE_URL", empty_database_url)
     assert main(["apikey", "create", "--tenant", "shop"]) == 1
     assert "relay migrate" in capsys.readouterr().err
+
+
+def test_what_is_made_and_revoked_stands_in_the_audit_log(relay: Any, database_url: str) -> None:
+    made = relay("create", "--tenant", "shop", "--name", "checkout")
+    id = relay("list", "--tenant", "shop")[0]["id"]
+    relay("revoke", "--tenant", "shop", id)
+    with psycopg.connect(database_url) as conn:
+        found = conn.execute("SELECT action, actor, subject_id::text, after FROM audit_log ORDER BY id").fetchall()
+    assert [(action, actor, subject) for action, actor, subject, _ in found] == [
+        ("createClient", "cli", made["tenantId"]),
+        ("createApiKey", "cli", id),
+        ("revokeApiKey", "cli", id),
+    ]
+    assert found[1][3]["scopes"] == ["ADMIN", "MANAGE", "READ", "SEND"]
+    assert made["key"] not in str(found)
+    assert made["secret"] not in str(found)
