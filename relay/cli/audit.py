@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from relay.cli.client import Client, add_connection, connect
+from relay.cli.api_client import Client, add_connection, connect
 from relay.cli.terminal import Paint, plain, print_json
 from relay.errors import Invalid
 
