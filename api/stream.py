@@ -12,7 +12,7 @@ from api.auth import Authenticator
 from api.connections import connection_of
 from relay.errors import Forbidden, Invalid, Unauthenticated
 from relay.feed import lines, wire
-from relay.feed.hub import HEARTBEAT_S, Hub, Reader
+from relay.feed.hub import Hub, Reader
 from relay.tenancy.scopes import Scope
 
 _PARAMETERS = ("type", "endpoint", "status", "level")
@@ -43,13 +43,13 @@ class StreamResource:
         resp.sse = self._events(req, reader)
 
     async def _events(self, req: Request, reader: Reader) -> AsyncIterator[SSEvent]:
-        look_at = time.monotonic() + HEARTBEAT_S
+        look_at = time.monotonic() + self._hub.heartbeat_s
         async for text in self._hub.follow(reader):
             reader.sending_since = time.monotonic()
             yield _Text(text)
             reader.sending_since = None
             if time.monotonic() >= look_at:
-                look_at = time.monotonic() + HEARTBEAT_S
+                look_at = time.monotonic() + self._hub.heartbeat_s
                 if not await self._may_go_on(req, reader):
                     return
 

@@ -120,28 +120,34 @@ class Client(asyncio.Protocol):
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the first request."""
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are no subclass of it
         self._parser = httptools.HttpResponseParser(self)
         self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Count a request that is still open as refused, and tell that this client has ended."""
         if self._numbers:
             self._load.answered(self._numbers, sent_ns=self._sent_ns, status=0, body=b"")
         self.ended.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        """Hand the bytes to the parser; what is no HTTP ends the connection."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._transport.close()
 
     def on_message_begin(self) -> None:
+        """Forget the last answer's body."""
         self._body = b""
 
     def on_body(self, body: bytes) -> None:
+        """Keep this part of the answer's body."""
         self._body += body
 
     def on_message_complete(self) -> None:
+        """Note the answer, and send the next request, after the pause of the plan or of a refusal."""
         numbers, self._numbers = self._numbers, range(0)
         status = self._parser.get_status_code()
         accepted = self._load.answered(numbers, sent_ns=self._sent_ns, status=status, body=self._body)

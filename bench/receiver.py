@@ -110,25 +110,31 @@ class Connection(asyncio.Protocol):
         self._url = self._body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Get ready to read requests."""
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are no subclass of it
         self._parser = httptools.HttpRequestParser(self)
 
     def data_received(self, data: bytes) -> None:
+        """Hand the bytes to the parser; what is no HTTP ends the connection."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._transport.close()
 
     def on_message_begin(self) -> None:
+        """Forget the last request."""
         self._url = self._body = b""
 
     def on_url(self, url: bytes) -> None:
+        """Keep this part of the request's URL."""
         self._url += url
 
     def on_body(self, body: bytes) -> None:
+        """Keep this part of the request's body."""
         self._body += body
 
     def on_message_complete(self) -> None:
+        """Note the arrival and answer as the URL says; a GET gets one of the ledger's pages."""
         if self._parser.get_method() == b"GET":
             page = self._ledger.page(self._url)
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page)

@@ -128,9 +128,10 @@ class Reader:
 
 
 class Hub:
-    """All who watch in this process."""
+    """All who watch in this process; each hears something every `heartbeat_s` seconds."""
 
-    def __init__(self, redis_url: str, *, connections: int) -> None:
+    def __init__(self, redis_url: str, *, connections: int, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self.heartbeat_s = heartbeat_s
         self._redis = asyncio_client(redis_url, Limits(connections, timeout_s=_TIMEOUT_S))
         self._channels: dict[UUID, _Channel] = {}
         self._pumping: asyncio.Task[None] | None = None
@@ -165,7 +166,7 @@ class Hub:
         async for text in self._catch_up(reader, channel):
             yield text
         while not reader.ended:
-            await reader.wait(HEARTBEAT_S)
+            await reader.wait(self.heartbeat_s)
             # The id of what was looked at last, so that who comes back need not look at it again.
             yield reader.taken() or b": all is well\nid: %s\n\n" % str(reader.position).encode()
 

@@ -34,7 +34,7 @@ async def lanes(conn: Conn) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """An endpoint that fails: its attempts of the last five minutes, the failed ones, and how long an answer took."""
+    """An endpoint: its attempts of the last five minutes, the failed ones, and how long an answer took."""
 
     endpoint_id: UUID
     failures: int
@@ -43,12 +43,12 @@ class Failing:
 
 
 async def worst(conn: Conn, *, limit: int) -> Sequence[Failing]:
-    """Return the endpoints with most failed attempts in the last five minutes; none without any."""
+    """Return the endpoints with most failed attempts in the last five minutes, of those alike the busiest."""
     rows = await conn.execute(
         """SELECT endpoint_id, sum(attempts - ok)::int8 AS failures, sum(attempts)::int8,
                   coalesce(sum(latency_ms) / nullif(sum(answered), 0) / 1000, 0)::float8
            FROM stats WHERE grain = 'minute' AND at > now() - %s::interval
-           GROUP BY 1 HAVING sum(attempts - ok) > 0 ORDER BY 2 DESC, 1 LIMIT %s""",
+           GROUP BY 1 ORDER BY 2 DESC, 3 DESC, 1 LIMIT %s""",
         (_WINDOW, limit),
     )
     return [Failing(*row) async for row in rows]

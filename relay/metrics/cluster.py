@@ -86,7 +86,7 @@ AHEAD = ClusterMetric("relay_partitions_ahead", "Days from today on for which ev
 LEADER = ClusterMetric("relay_clock_leader", "1 where the leading clock runs.")
 WORST = ClusterMetric(
     "relay_worst_endpoint_failures",
-    "Failed attempts of the last 5 minutes at the 10 endpoints that have most.",
+    "Failed attempts of the last 5 minutes at the 10 endpoints that have most; where fewer fail, at the busiest, too.",
     ("endpoint",),
     at_rest=(),
 )

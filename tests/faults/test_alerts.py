@@ -1,11 +1,13 @@
-"""A real Prometheus with the real rules, hurried, watches a system that fails: the guide's alerts fire, every panel shows."""
+"""A real Prometheus with the real rules watches: after a bench every panel shows, in trouble the guide's alerts fire."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -33,6 +35,7 @@ class Site:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.port, self.metrics_port = free_port(), free_port()
+        self.jobs = {"relay-web": [self.port], "relay-worker": [self.metrics_port]}
         own = settings.model_copy(update={"port": self.port, "metrics_port": self.metrics_port})
         self.running = [web(own, folder / "web.log"), worker(own, folder / "worker.log", TMPDIR=str(folder))]
 
@@ -109,33 +112,42 @@ def fired(prometheus: Prometheus) -> set[str]:
     return {name for (name,) in found} - alerts(group="relay-processes").keys()
 
 
-def shown() -> Iterator[tuple[str, str]]:
-    """Place and expression of each panel, and of what the page on operations shows."""
-    for path in DASHBOARDS:
-        for title, expression in expressions(path):
-            yield f"{path.stem}: {title}", filled(expression)
-    for block in blocks_of(ROOT / "docs" / "operations.md"):
-        if block.language == "promql":
-            yield block.place, block.text
+#: Place and expression of each panel, and of what the page on operations shows.
+PANELS = [(f"{path.stem}: {title}", filled(wanted)) for path in DASHBOARDS for title, wanted in expressions(path)]
+GUIDE = [(one.place, one.text) for one in blocks_of(ROOT / "docs" / "operations.md") if one.language == "promql"]
 
 
-def empty(prometheus: Prometheus) -> list[str]:
+def empty(prometheus: Prometheus, places: Sequence[tuple[str, str]]) -> list[str]:
     """Where nothing is seen."""
-    return [f"{place}: {expression}" for place, expression in shown() if not prometheus.query(expression)]
+    return [f"{place}: {expression}" for place, expression in places if not prometheus.query(expression)]
+
+
+def bench_single(site: Site, figures: Path) -> None:
+    """Run `bench single` against the site, a moment only."""
+    argv = [sys.executable, "-m", "bench", "single", "--quick", "--seconds", "1", "--json", str(figures)]
+    argv += ["--url", f"http://127.0.0.1:{site.port}"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.system
-async def test_what_is_driven_up_fires_and_nothing_else_and_every_panel_shows_something(
-    site: Site, shop: Shop, tmp_path: Path
-) -> None:
+async def test_every_panel_of_every_dashboard_shows_something_after_a_bench(site: Site, tmp_path: Path) -> None:
+    await until(site.there, what="both pages")
+    with own_prometheus(tmp_path, site.jobs, every="300ms") as prometheus:
+        await until(lambda: prometheus.value("sum(relay_worker_slots)") is not None, what="a look before")
+        await asyncio.to_thread(bench_single, site, tmp_path / "figures.json")
+        await until(lambda: not empty(prometheus, PANELS), 30, what=f"a series in {empty(prometheus, PANELS)}")
+
+
+@pytest.mark.system
+async def test_what_is_driven_up_fires_and_nothing_else(site: Site, shop: Shop, tmp_path: Path) -> None:
     rules = tmp_path / "alerts.yaml"
     rules.write_text(hurried(RULES.read_text(), times=TIMES))
     await until(site.there, what="both pages")
-    jobs = {"relay-web": [site.port], "relay-worker": [site.metrics_port]}
-    with Sink(by_path) as sink, own_prometheus(tmp_path, jobs, rules=[rules], every="300ms") as prometheus:
+    with Sink(by_path) as sink, own_prometheus(tmp_path, site.jobs, rules=[rules], every="300ms") as prometheus:
         await until(lambda: prometheus.value("sum(relay_recorded_deliveries_total)") == 0, what="a look before")
         assert fired(prometheus) == set()
         async with trouble(site, await own_shop(shop), sink):
             await until(lambda: fired(prometheus) >= DRIVEN_UP, 60, what=f"{DRIVEN_UP}")
-            await until(lambda: not empty(prometheus), 30, what=f"a series in {empty(prometheus)}")
+            await until(lambda: not empty(prometheus, GUIDE), 30, what=f"a series in {empty(prometheus, GUIDE)}")
         assert fired(prometheus) - MAY_FIRE == set()

@@ -36,6 +36,7 @@ class Watcher:
     rest: bytes
     last_id: str | None = None
     gaps: int = 0
+    heartbeats: int = 0
     ended: bool = False
     lines: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
@@ -67,6 +68,7 @@ class Watcher:
     def _parse(self) -> None:
         *whole, self.rest = self.rest.split(b"\n\n")
         for event in whole:
+            self.heartbeats += b": all is well" in event.splitlines()
             fields = dict(line.split(": ", 1) for line in event.decode().splitlines() if ": " in line)
             self.last_id = fields.get("id", self.last_id)
             if fields.get("event") == "gap":
@@ -75,7 +77,15 @@ class Watcher:
                 self.lines.append(json.loads(fields["data"]))
 
 
-def watch(url: str, key: str, query: str = "", *, after: str | None = None, buffer: int | None = None) -> Watcher:
+def watch(
+    url: str,
+    key: str,
+    query: str = "",
+    *,
+    after: str | None = None,
+    client: object | None = None,
+    buffer: int | None = None,
+) -> Watcher:
     """Begin to watch; returns when the head of the answer is there."""
     parts = urlsplit(url)
     connection = socket.socket()
@@ -83,14 +93,15 @@ def watch(url: str, key: str, query: str = "", *, after: str | None = None, buff
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     connection.settimeout(10)
     connection.connect((parts.hostname, parts.port))
-    last = "" if after is None else f"Last-Event-ID: {after}\r\n"
-    head = f"GET /logs/stream{query} HTTP/1.1\r\nHost: relay\r\nX-API-Key: {key}\r\nAccept-Encoding: gzip\r\n{last}\r\n"
+    more = "" if after is None else f"Last-Event-ID: {after}\r\n"
+    more += "" if client is None else f"X-Relay-Client: {client}\r\n"
+    head = f"GET /logs/stream{query} HTTP/1.1\r\nHost: relay\r\nX-API-Key: {key}\r\nAccept-Encoding: gzip\r\n{more}\r\n"
     connection.sendall(head.encode())
     answer = b""
     while b"\r\n\r\n" not in answer:
-        more = connection.recv(4096)
-        assert more, answer
-        answer += more
+        part = connection.recv(4096)
+        assert part, answer
+        answer += part
     headers, _, rest = answer.partition(b"\r\n\r\n")
     return Watcher(connection, int(headers.split()[1]), headers.decode().lower(), rest)
 

@@ -36,9 +36,9 @@ def told(*outcomes: Recorded) -> list[str]:
     return [str(one.delivery.id) for one in outcomes]
 
 
-def refused(url: str, key: str, query: str = "", *, after: str | None = None) -> int:
+def refused(url: str, key: str, query: str = "", *, after: str | None = None, client: object | None = None) -> int:
     """The status of an answer that is no stream."""
-    with watch(url, key, query, after=after) as watcher:
+    with watch(url, key, query, after=after, client=client) as watcher:
         return watcher.status
 
 
@@ -54,6 +54,7 @@ async def test_each_client_sees_its_own_lines_and_those_it_asked_for(
     await until(lambda: answers(Client(url)), what="a start")
     (a, key_a), (b, key_b) = await key_of(conn, locked, "a"), await key_of(conn, locked, "b")
     _, sender = await key_of(conn, locked, "a", scopes=frozenset({Scope.SEND}))
+    _, operator = await key_of(conn, locked, "operators", scopes=frozenset({Scope.OPERATOR}))
     worker, endpoint = Publisher(locked.redis_url), uuid4()
     mine = [
         outcome(a),
@@ -73,6 +74,9 @@ async def test_each_client_sees_its_own_lines_and_those_it_asked_for(
     with ExitStack() as stack:
         of_a = await opened(stack.enter_context(watch(url, key_a)))
         of_b = await opened(stack.enter_context(watch(url, key_b)))
+        # An operator sees the client it names, and without a name its own.
+        acting = await opened(stack.enter_context(watch(url, operator, client=b)))
+        own = await opened(stack.enter_context(watch(url, operator)))
         filtered = {query: await opened(stack.enter_context(watch(url, key_a, query))) for query in filters}
         worker.hear(mine)
         worker.hear_circuits([Opened(b, endpoint, None)])  # pyright: ignore[reportArgumentType]
@@ -80,6 +84,8 @@ async def test_each_client_sees_its_own_lines_and_those_it_asked_for(
         assert ids(of_a) == told(*mine[:3])
         assert [line.get("delivery_id") for line in of_b.lines] == [*told(*mine[3:]), None]
         assert {line["tenant_id"] for line in of_b.lines} == {str(b)}
+        await until(lambda: len(acting.read().lines) >= 3, what="lines of the client that the operator named")
+        assert (acting.lines, own.read().lines) == (of_b.lines, [])
         for query, places in filters.items():
             assert ids(filtered[query].read()) == told(*[mine[place] for place in places]), query
         first = of_a.lines[0]
@@ -97,6 +103,8 @@ async def test_each_client_sees_its_own_lines_and_those_it_asked_for(
         assert refused(url, key_a, query.replace(" ", "%20")) == 400
     assert refused(url, key_a, after="yesterday") == 400
     assert (refused(url, "rly_wrong"), refused(url, sender)) == (401, 403)
+    assert [refused(url, operator, client=who) for who in (uuid4(), "b")] == [404, 400]
+    assert refused(url, key_a, client=b) == 403
     await worker.close()
     assert server.stop() == 0
 

@@ -88,7 +88,9 @@ async def test_counting_lanes_reads_those_alone_that_it_counts(world: World) -> 
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50, plan
 
 
-async def test_the_worst_endpoints_are_those_with_most_failures_of_late(world: World, leader: LeaderGauges) -> None:
+async def test_the_worst_endpoints_are_those_with_most_failures_then_the_busiest(
+    world: World, leader: LeaderGauges
+) -> None:
     await world.conn.execute(
         """INSERT INTO stats (grain, at, tenant_id, endpoint_id, attempts, ok, answered, latency_ms)
            SELECT 'minute', date_trunc('minute', now() - m * interval '1 min'), %s, ('0' || lpad(n::text, 31, '0'))::uuid,
@@ -107,6 +109,11 @@ async def test_the_worst_endpoints_are_those_with_most_failures_of_late(world: W
     assert (attempts[first], attempts[second]) == (60, 58)
     assert (seconds[first], seconds[second]) == (0, 1.5)  # nobody answered; 20 answers in 30 s
     await world.conn.execute("UPDATE stats SET ok = attempts")
+    await leader.survey(world.conn, keep_days=30)
+    busiest = shown("relay_worst_endpoint_attempts")
+    assert sorted(busiest.values(), reverse=True) == [2 * n for n in range(30, 30 - WORST, -1)]
+    assert set(shown("relay_worst_endpoint_failures").values()) == {0}
+    await world.conn.execute("DELETE FROM stats WHERE at > now() - interval '10 min'")
     await leader.survey(world.conn, keep_days=30)
     for name in ("failures", "attempts", "answer_seconds"):
         assert shown(f"relay_worst_endpoint_{name}") == {}
