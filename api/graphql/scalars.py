@@ -32,14 +32,14 @@ _MAX_SAFE_INT = 2**53 - 1
 
 
 def read_datetime(value: object) -> datetime:
-    """Read ISO 8601 with an offset."""
+    """Read ISO 8601 with an offset; what is not within the years 1 to 9999 of UTC is no time."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise GraphQLError("A time must be ISO 8601 with an offset, like 2026-01-31T12:00:00Z.")
-    return moment
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise GraphQLError("A time must be ISO 8601 with an offset, like 2026-01-31T12:00:00Z.")
 
 
 def _datetime_literal(node: ValueNode, _variables: object = None) -> datetime:

@@ -84,7 +84,7 @@ async def ensure(conn: Conn, name: str, *, vault: Vault) -> tuple[Tenant, str | 
 
 async def _insert(conn: Conn, name: str) -> Tenant | None:
     rows = await conn.execute(
-        """INSERT INTO tenants (id, name) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING
+        """INSERT INTO tenants (id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING
            RETURNING id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec""",
         (DEFAULT_ID if name == DEFAULT_NAME else _ids(), name),
     )

@@ -22,9 +22,12 @@ async def test_ensure_makes_a_tenant_once_and_shows_its_secret_once(conn: Conn) 
     assert [VAULT.open(one, owner=tenant.id) for one in sealed] == [secret]
 
 
-async def test_two_that_ensure_the_same_tenant_at_once_get_the_same_one(conn: Conn, database_url: str) -> None:
+@pytest.mark.parametrize("name", ["acme", tenants.DEFAULT_NAME])
+async def test_two_that_ensure_the_same_tenant_at_once_get_the_same_one(
+    conn: Conn, database_url: str, name: str
+) -> None:
     async with await AsyncConnection.connect(database_url, autocommit=True) as other:
-        found = await asyncio.gather(*(tenants.ensure(c, "acme", vault=VAULT) for c in (conn, other)))
+        found = await asyncio.gather(*(tenants.ensure(c, name, vault=VAULT) for c in (conn, other)))
     assert found[0][0] == found[1][0]
     assert sum(secret is not None for _, secret in found) == 1
 

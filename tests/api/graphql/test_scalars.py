@@ -38,7 +38,19 @@ def test_times_are_answered_in_utc_with_milliseconds() -> None:
     assert read_datetime("2026-03-01T10:30:00Z") == datetime(2026, 3, 1, 10, 30, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("wrong", ["2026-03-01T12:30:15", "2026-03-01", "yesterday", "", 5, None])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "2026-03-01T12:30:15",
+        "2026-03-01",
+        "yesterday",
+        "",
+        5,
+        None,
+        "9999-12-31T23:59:59-23:59",
+        "0001-01-01T00:00:00+23:59",
+    ],
+)
 def test_a_time_without_an_offset_is_refused(wrong: object) -> None:
     with pytest.raises(GraphQLError, match="offset"):
         read_datetime(wrong)
