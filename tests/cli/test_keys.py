@@ -34,7 +34,8 @@ async def test_secrets_are_counted_moved_and_then_need_no_other_key(
     assert code == 1
     assert "2 secrets are left: run `relay keys rotate`" in said
     code, said = relay("keys", "rotate", "--batch", "1", "--json")
-    assert (code, json.loads(said)) == (0, [{"table": "secrets", "current": 2, "previous": 0, "unknown": 0}])
+    assert code == 0
+    assert {"table": "secrets", "current": 2, "previous": 0, "unknown": 0} in json.loads(said)
     monkeypatch.delenv("SIGNING_KEY_PREVIOUS")
     code, said = relay("keys", "status")
     assert code == 0
