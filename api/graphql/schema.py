@@ -12,17 +12,21 @@ from strawberry.tools import merge_types
 from api.graphql import mutations, queries
 from api.graphql.activity import ActivityQuery
 from api.graphql.analytics import AnalyticsQuery
+from api.graphql.api_keys import ApiKeyMutation, ApiKeyQuery
+from api.graphql.clients import ClientMutation, ClientQuery
 from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
 from api.graphql.jobs import JobMutation, JobQuery
+from api.graphql.needs import check_needs
 from api.graphql.queues import QueueMutation, QueueQuery
 from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 
-_QUERIES = (queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery)
+_QUERIES = (queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery)
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
+    ClientMutation, ApiKeyMutation,
 )  # fmt: skip
 Query = merge_types("Query", _QUERIES)
 Mutation = merge_types("Mutation", _MUTATIONS)
@@ -32,6 +36,7 @@ schema = strawberry.Schema(query=Query, mutation=Mutation, config=StrawberryConf
 
 #: graphql-core's schema under Strawberry's: executed directly, for Strawberry would parse and validate each time anew.
 core_schema: GraphQLSchema = schema._schema  # noqa: SLF001
+check_needs(core_schema)
 
 
 def sdl() -> str:
