@@ -14,7 +14,7 @@ from relay.catalog.secrets import Vault
 from relay.clock import Clock
 from relay.db import LOST, Database
 from relay.delivery import direct
-from relay.delivery.addresses import Guard
+from relay.delivery.addresses import guard_of
 from relay.delivery.beats import BEAT_S, Beats
 from relay.delivery.counters import Counters
 from relay.delivery.deliver import Deliverer
@@ -64,7 +64,7 @@ class Web:
         self.settings = settings
         self.time = PostgresTime()
         self.ids = Uuid7(self.time)
-        self.guard = Guard(settings.allowed_private_networks)
+        self.guard = guard_of(settings)
         self.vault = Vault(settings.signing_key)
         self.db = Database(settings)
         self.replica = Replica(settings, self.db)
@@ -133,7 +133,7 @@ class Worker:
         pool_size = Shares(settings.redis_pool_size).queue
         self.queue = Queue(settings.redis_url, pool_size=pool_size, timeout_s=_REDIS_TIMEOUT_S)
         self.beats = Beats(self._beat_db, self.holdings)
-        self.transport = Transport(Guard(settings.allowed_private_networks))
+        self.transport = Transport(guard_of(settings), proxy=settings.egress_proxy)
         self.recorder = Recorder(self.db, self.holdings, on_dead=self._announce_dead, on_waiting=self._wake_clock)
         self.feed = Publisher(settings.redis_url)
         self.recorder.on_recorded.append(self.feed.hear)

@@ -25,7 +25,7 @@ from pydantic import (
     field_validator,
 )
 
-from relay import redis_urls
+from relay import ports, redis_urls
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -68,6 +68,24 @@ def _redis_url(schemes: tuple[str, ...], *, unset: str | None = None) -> BeforeV
         return value
 
     return BeforeValidator(check)
+
+
+def _ports(value: str) -> str:
+    ports.parse(value)
+    return value
+
+
+def _proxy(value: str) -> str:
+    """A proxy is named by scheme, host and port, and perhaps a user; whatever else a URL can say has no meaning here."""
+    parts = urlsplit(value)
+    try:
+        port = parts.port
+    except ValueError:  # whose words may hold a part of a password
+        port = None
+    more = parts.path.removeprefix("/") or parts.query or parts.fragment
+    if value and (parts.scheme != "http" or not parts.hostname or not port or more):
+        raise ValueError("must be http://host:port of a proxy that knows CONNECT, or http://user:password@host:port")
+    return value
 
 
 def _of_the_primary(url: str) -> str:
@@ -142,6 +160,12 @@ class Settings(BaseModel):
     )
     allowed_private_networks: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
         (), description="Private networks that endpoints may be in, separated by commas. Cloud metadata never."
+    )
+    allowed_ports: Annotated[str, AfterValidator(_ports)] = Field(
+        "80,443,1024-65535", description="Ports that endpoints may have: numbers and ranges, separated by commas."
+    )
+    egress_proxy: Annotated[str, AfterValidator(_proxy)] = Field(
+        "", description="Proxy that requests to endpoints go through by CONNECT, as http://host:port; empty: none."
     )
     retention_days: int = Field(30, ge=1, le=3650, description="Days that events and history are kept.")
     retention_archive: Flag = Field(

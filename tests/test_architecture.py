@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "errors",
         "ids",
         "settings",
+        "ports",
         "redis_urls",
         "redis_clients",
         "redis_modes",

@@ -1,7 +1,7 @@
 """Where Relay may send: which addresses are refused, and which endpoint URLs are turned away when they are given.
 
-`Guard` is asked again by the transport for every address it connects to, so a name that changes its mind, a redirect
-or an odd spelling reaches nothing that the guard forbids; `check_url` only says so earlier and in clearer words.
+`Guard` is asked again by the transport for every address and port it connects to, so a name that changes its mind, a
+redirect or an odd spelling reaches nothing that the guard forbids; `check_url` only says so earlier and in clearer words.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
+from relay import ports
 from relay.errors import Invalid
+from relay.settings import Settings
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -46,7 +48,12 @@ _GLOBAL_V6 = IPv6Network("2000::/3")
 _SPECIAL_V6 = tuple(IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", "3fff::/20"))
 
 _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
+# Within the second, a network puts the IPv4 address where its prefix ends: after 48, 56, 64 or 96 bits, around the
+# eighth byte, which is 0 (RFC 6052, 2.2).
+_NAT64_BYTES = ((6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 15))
 _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1; ::1 and :: are in it too
+_TRANSLATED = IPv6Network("::ffff:0:0:0/96")  # RFC 2765, 2.1
+_ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214, 6.1: the 32 bits before the IPv4 address
 _LOW_32 = (1 << 32) - 1
 
 # What hands credentials to whoever asks from inside a cloud.
@@ -65,9 +72,12 @@ _METADATA = frozenset(
         "169.254.0.23",  # Tencent
         "169.254.42.42",  # Scaleway
         "fd00:42::42",
+        "fe80::a9fe:a9fe",  # OpenStack
+        "fd00:c1::a9fe:a9fe",  # Oracle
     )
 )
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _LIFTED_BY = "; the setting ALLOWED_PRIVATE_NETWORKS lists the private networks that endpoints may be in"
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\\u0080-\U0010ffff]")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
@@ -75,12 +85,28 @@ _LOOPBACK = ("127.0.0.1", "::1")
 
 
 class Guard:
-    """Says which addresses Relay must not connect to: none that is private unless `allowed`, no metadata ever."""
+    """Says where Relay must not connect to: no private address unless `allowed`, no metadata ever, no port but `open_to`.
 
-    def __init__(self, allowed: Sequence[Network]) -> None:
+    `schemes` are those of the URLs it may send to.
+    """
+
+    def __init__(
+        self,
+        allowed: Sequence[Network],
+        *,
+        open_to: str = Settings.model_fields["allowed_ports"].default,
+        schemes: Sequence[str] = tuple(_DEFAULT_PORTS),
+    ) -> None:
         self._allowed = tuple(allowed)
+        self.open_to = open_to
+        self.schemes = tuple(schemes)
+        self._ports = ports.parse(open_to)
         self.forbids = lru_cache(maxsize=8192)(self._forbids)
         """`forbids(ip)`: whether to refuse this literal address; what is no address is refused. Cached, so cheap."""
+
+    def forbids_port(self, port: int) -> bool:
+        """Whether to refuse this port at every address."""
+        return not any(port in some for some in self._ports)
 
     def _forbids(self, ip: str) -> bool:
         try:
@@ -96,6 +122,15 @@ class Guard:
         return any(address in network for network in self._allowed)
 
 
+def guard_of(settings: Settings) -> Guard:
+    """Build the one guard that every request to an address of a customer's choice is checked by."""
+    return Guard(
+        settings.allowed_private_networks,
+        open_to=settings.allowed_ports,
+        schemes=("https",) if settings.egress_proxy else ("http", "https"),
+    )
+
+
 def _faces(address: Address) -> tuple[Address, ...]:
     """List the addresses that a packet to this one may really reach: the IPv4 address inside it, where there is one."""
     if isinstance(address, IPv4Address):
@@ -106,10 +141,13 @@ def _faces(address: Address) -> tuple[Address, ...]:
         return (address.sixtofour,)
     if address.teredo is not None:
         return address.teredo
+    low = IPv4Address(int(address) & _LOW_32)
     if address in _NAT64[0]:
-        return (IPv4Address(int(address) & _LOW_32),)
-    if address in _NAT64[1] or address in _COMPATIBLE:
-        return (address, IPv4Address(int(address) & _LOW_32))
+        return (low,)
+    if address in _NAT64[1]:
+        return (address, *(IPv4Address(bytes(address.packed[at] for at in places)) for places in _NAT64_BYTES))
+    if address in _COMPATIBLE or address in _TRANSLATED or int(address) >> 32 & _LOW_32 in _ISATAP:
+        return (address, low)
     return (address,)
 
 
@@ -130,14 +168,13 @@ def check_url(url: str, *, guard: Guard, field: str = "url") -> None:
             field=field,
         )
     parts = _split(url, field)
-    if parts.scheme not in ("http", "https"):
-        raise Invalid("The URL must start with http:// or https://.", field=field)
+    _check_scheme(parts, guard, field)
     if "@" in parts.netloc:
         raise Invalid("The URL must not hold a user name or password; send credentials in a header.", field=field)
     if "#" in url:
         raise Invalid("The URL must not have a fragment (the part after #).", field=field)
     _check_host(parts, guard, field)
-    _check_port(parts, field)
+    _check_port(parts, guard, field)
 
 
 def _split(url: str, field: str) -> SplitResult:
@@ -145,6 +182,17 @@ def _split(url: str, field: str) -> SplitResult:
         return urlsplit(url)
     except ValueError as cause:
         raise Invalid("The URL's host is not a valid name or address.", field=field) from cause
+
+
+def _check_scheme(parts: SplitResult, guard: Guard, field: str) -> None:
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise Invalid("The URL must start with http:// or https://.", field=field)
+    if parts.scheme not in guard.schemes:
+        raise Invalid(
+            "The URL must start with https://, because the setting EGRESS_PROXY is set: a proxy could read and change "
+            "what is sent by plain http.",
+            field=field,
+        )
 
 
 def _check_host(parts: SplitResult, guard: Guard, field: str) -> None:
@@ -163,6 +211,8 @@ def _check_host(parts: SplitResult, guard: Guard, field: str) -> None:
 
 def _literal(host: str, field: str) -> str | None:
     """Return the address a host spells out, in any way a resolver would read it, or None for a name."""
+    if "%" in host and ":" in host:
+        raise Invalid("The URL's host must not have a zone (the part after %).", field=field)
     if ":" in host:
         try:
             return str(IPv6Address(host))
@@ -178,10 +228,15 @@ def _literal(host: str, field: str) -> str | None:
     return None
 
 
-def _check_port(parts: SplitResult, field: str) -> None:
+def _check_port(parts: SplitResult, guard: Guard, field: str) -> None:
     try:
         port = parts.port
     except ValueError as cause:
         raise Invalid("The URL's port must be a number from 1 to 65535.", field=field) from cause
-    if port is not None and port < 1024 and port not in (80, 443):
-        raise Invalid("The URL's port must be 80, 443 or from 1024 to 65535.", field=field)
+    port = _DEFAULT_PORTS[parts.scheme] if port is None else port
+    if guard.forbids_port(port):
+        raise Invalid(
+            f"The URL's port must not be {port}: the setting ALLOWED_PORTS, which is {guard.open_to}, lists the ports "
+            "that endpoints may have.",
+            field=field,
+        )

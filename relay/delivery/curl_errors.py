@@ -48,31 +48,56 @@ _SENTENCES: dict[Reason, str] = {
     Reason.MALFORMED_RESPONSE: "What came back was not a valid HTTP answer",
 }
 
-_FORBIDDEN = (
-    "The host is at {}, an address Relay must not send to; "
-    "the setting ALLOWED_PRIVATE_NETWORKS lists the private networks that endpoints may be in."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why Relay opened no socket to an address: the guard forbids it, or else what the operating system said."""
+    """Why Relay opened no socket to an address: the guard forbids it or its port, or what the operating system said."""
 
     ip: str
-    cause: OSError | None
+    sentence: str | None = None
+    cause: OSError | None = None
+
+
+def forbidden_address(ip: str) -> str:
+    """The sentence for an address that the guard forbids."""
+    return (
+        f"The host is at {ip}, an address Relay must not send to; "
+        "the setting ALLOWED_PRIVATE_NETWORKS lists the private networks that endpoints may be in."
+    )
+
+
+def forbidden_port(port: int) -> str:
+    """The sentence for a port that the guard forbids."""
+    return f"The URL's port is {port}; the setting ALLOWED_PORTS lists the ports that endpoints may have."
 
 
 def explain(curl: pycurl.Curl, code: int, message: str, *, refusal: Refusal | None) -> tuple[Reason, str]:
     """Return the reason and the sentence for a failed transfer, with the last refusal to open a socket for it."""
     connected = bool(curl.getinfo(pycurl.PRIMARY_IP))
-    if refusal is not None and refusal.cause is None and not connected:
-        return Reason.ADDRESS_FORBIDDEN, _FORBIDDEN.format(refusal.ip)
+    if refusal is not None and refusal.sentence is not None and not connected:
+        return Reason.ADDRESS_FORBIDDEN, refusal.sentence
     if code in (_UNSUPPORTED_PROTOCOL, _URL_MALFORMED) and not connected:
         return Reason.ADDRESS_FORBIDDEN, f"Relay cannot send to this URL{_detail(message)}."
     reason = Reason.TLS_FAILED if _is_alert(message) else _reason(curl, code)
     if refusal is not None and reason is Reason.CONNECTION_REFUSED:
         return reason, f"Relay could not open a socket to {refusal.ip}{_detail(str(refusal.cause))}."
     return reason, f"{_SENTENCES[reason]}{_detail(message)}."
+
+
+def proxy_failure(curl: pycurl.Curl, message: str) -> tuple[Reason, str] | None:
+    """Return the reason and the sentence for a transfer that failed before the proxy had let it through, else None."""
+    kept = curl.getinfo(pycurl.NUM_CONNECTS) == 0 and bool(
+        curl.getinfo(pycurl.PRIMARY_IP)
+    )  # a tunnel of an earlier one
+    if kept or 200 <= curl.getinfo(pycurl.HTTP_CONNECTCODE) < 300:
+        return None
+    return Reason.PROXY_FAILED, f"{_SENTENCES[Reason.PROXY_FAILED]}{_detail(message)}."
+
+
+def too_many_headers() -> tuple[Reason, str]:
+    """Return the reason and the sentence for an answer that was given up within its headers."""
+    sentence = _SENTENCES[Reason.MALFORMED_RESPONSE]
+    return Reason.MALFORMED_RESPONSE, f"{sentence}{_detail('its headers are too many or too large')}."
 
 
 def no_final_answer(status: int) -> tuple[Reason, str]:

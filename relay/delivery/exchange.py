@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,31 +12,18 @@ import pycurl
 
 from relay import __version__
 from relay.delivery import curl_errors
+from relay.delivery.addresses import Guard
 from relay.delivery.authorization import ClientTLS, Credentials
+from relay.delivery.header_lines import final_block, header_lines, parse_headers
 from relay.delivery.outcomes import Reason
+from relay.delivery.proxy import Route
 
 CONNECT_TIMEOUT_MS = 10_000
-MAX_HEADERS = 100
-MAX_HEADER_CHARS = 16_384
+# An answer with more of headers is given up, informational answers before it and trailers after it counted in.
+MOST_HEADER_LINES = 500
+MOST_HEADER_BYTES = 32_768
 
-# libcurl writes these itself: an endpoint's own could smuggle a request into a connection that other endpoints share.
-_FRAMING = frozenset(
-    (
-        "connection",
-        "content-length",
-        "expect",
-        "http2-settings",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)
-_LINE_BREAKS = re.compile(r"[\r\n\0]")
-# An empty value takes a header away that libcurl would send by itself; the ones given in a request stay.
-_SUPPRESSED = (b"Expect:", b"Content-Type:")
+_SUPPRESS_CONNECT_HEADERS = 265  # libcurl's, which pycurl has no name for: the proxy's headers are not the endpoint's
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +81,18 @@ class _HandedOver(socket.socket):
 class Exchange:
     """A pooled libcurl handle and the state of the one request it carries."""
 
-    __slots__ = ("body", "curl", "forbids", "future", "left", "lines", "refusal", "timeout_ms", "tls", "truncated")
+    __slots__ = (
+        "body", "curl", "future", "guard", "header_bytes", "header_lines", "left", "lines", "refusal", "route",
+        "timeout_ms", "tls", "truncated",
+    )  # fmt: skip
 
-    def __init__(self, forbids: Callable[[str], bool], trust: Sequence[tuple[int, str | bytes]]) -> None:
-        self.forbids = forbids
+    def __init__(self, guard: Guard, trust: Sequence[tuple[int, str | bytes]]) -> None:
+        self.guard = guard
         self.curl = pycurl.Curl()
         self.lines: list[bytes] = []
+        self.header_lines = MOST_HEADER_LINES
+        self.header_bytes = MOST_HEADER_BYTES
+        self.route: Route | None = None
         self.body: list[bytes] = []
         self.left = 0
         self.truncated = False
@@ -124,18 +116,19 @@ class Exchange:
         set_option(pycurl.USERAGENT, f"Relay/{__version__}")
         set_option(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         set_option(pycurl.WRITEFUNCTION, self._take_body)
-        # libcurl itself ends an answer with more than 300 KB or 5 000 lines of headers, informational ones included.
-        set_option(pycurl.HEADERFUNCTION, self.lines.append)
+        set_option(pycurl.HEADERFUNCTION, self._take_header)
         for option, value in trust:
             set_option(option, value)
 
-    def begin(self, request: Request, future: asyncio.Future[Response]) -> None:
+    def begin(self, request: Request, future: asyncio.Future[Response], route: Route | None = None) -> None:
         """Load a request into the handle, replacing all that was left of the one before."""
         self.future = future
+        if route is not None:
+            self._go_through(route)
         self.left = request.body_limit
         set_option = self.curl.setopt
         set_option(pycurl.URL, request.url.encode("utf-8", "replace").replace(b"\0", b"%00"))
-        set_option(pycurl.HTTPHEADER, _header_lines(request.headers))
+        set_option(pycurl.HTTPHEADER, header_lines(request.headers))
         set_option(pycurl.POSTFIELDS, request.body)
         if request.timeout_ms != self.timeout_ms:
             self.timeout_ms = request.timeout_ms
@@ -145,6 +138,8 @@ class Exchange:
     def end(self) -> None:
         """Forget the request, so that nothing of it is kept alive or reaches the next one."""
         self.lines.clear()
+        self.header_lines = MOST_HEADER_LINES
+        self.header_bytes = MOST_HEADER_BYTES
         self.body = []
         self.truncated = False
         self.refusal = None
@@ -153,14 +148,48 @@ class Exchange:
 
     def _open_socket(self, _purpose: int, address: Any) -> socket.socket | int:
         family, kind, protocol, where = address
-        if family not in (socket.AF_INET, socket.AF_INET6) or self.forbids(where[0]):
-            self.refusal = curl_errors.Refusal(where[0], None)
+        sentence = (
+            self._objection(where) if family in (socket.AF_INET, socket.AF_INET6) else "It is no internet address."
+        )
+        if sentence is not None:
+            self.refusal = curl_errors.Refusal(str(where[0]), sentence)
             return pycurl.SOCKET_BAD
         try:
             return _HandedOver(family, kind, protocol)
         except OSError as cause:  # no more file descriptors, or no IPv6 on this machine
-            self.refusal = self.refusal or curl_errors.Refusal(where[0], cause)
+            self.refusal = self.refusal or curl_errors.Refusal(where[0], cause=cause)
             return pycurl.SOCKET_BAD
+
+    def _objection(self, where: Any) -> str | None:
+        """What is to be said against connecting to an (address, port, …); through a proxy all but its own are refused."""
+        ip, port = where[0], where[1]
+        if self.route is not None:
+            its_own = (self.route.proxy_ip, self.route.proxy_port)
+            return None if (ip, port) == its_own else curl_errors.forbidden_address(ip)
+        if self.guard.forbids(ip):
+            return curl_errors.forbidden_address(ip)
+        return curl_errors.forbidden_port(port) if self.guard.forbids_port(port) else None
+
+    def _go_through(self, route: Route) -> None:
+        """Send what is sent next through the proxy, to the address that was checked, whatever the URL's host is."""
+        self.route = route
+        set_option = self.curl.setopt
+        set_option(pycurl.PROXY, f"http://{_bracketed(route.proxy_ip)}:{route.proxy_port}")
+        set_option(pycurl.NOPROXY, "")
+        set_option(pycurl.HTTPPROXYTUNNEL, 1)
+        set_option(_SUPPRESS_CONNECT_HEADERS, 1)
+        set_option(pycurl.CONNECT_TO, [f"::{_bracketed(route.target_ip)}:{route.target_port}"])
+        if route.login is not None:
+            set_option(pycurl.PROXYUSERNAME, route.login[0])
+            set_option(pycurl.PROXYPASSWORD, route.login[1])
+
+    def _take_header(self, line: bytes) -> int | None:
+        self.header_lines -= 1
+        self.header_bytes -= len(line)
+        if self.header_lines < 0 or self.header_bytes < 0:
+            return 0  # libcurl then drops the connection
+        self.lines.append(line)
+        return None
 
     def _take_body(self, chunk: bytes) -> int | None:
         if len(chunk) <= self.left:
@@ -176,12 +205,10 @@ class Exchange:
         """Turn what libcurl reports (its error number, 0 for none, and its words) into the answer."""
         curl = self.curl
         status = curl.getinfo(pycurl.RESPONSE_CODE)
-        block = _final_block(self.lines)
+        block = final_block(self.lines)
         reason, error = None, None
         if code and not (code == pycurl.E_WRITE_ERROR and self.truncated):
-            reason, error = curl_errors.explain(curl, code, message, refusal=self.refusal)
-            if self.tls is not None and self.tls.certificate and reason is Reason.CONNECTION_RESET:
-                reason, error = curl_errors.unwelcome_certificate(curl, error)
+            reason, error = self._explain(code, message)
         elif status < 200:  # 101: the endpoint wants to speak something else
             reason, error = curl_errors.no_final_answer(status)
         elif b"\r\n" not in block and b"\n" not in block:  # libcurl does not mind
@@ -190,46 +217,33 @@ class Exchange:
             status=status if status >= 200 else 0,
             reason=reason,
             error=error,
-            headers=_parse_headers(block),
+            headers=parse_headers(block),
             body=b"".join(self.body),
             body_truncated=self.truncated,
-            peer_ip=curl.getinfo(pycurl.PRIMARY_IP) or None,
-            timings=_timings(curl),
+            peer_ip=self._peer_ip(),
+            timings=_timings(curl, lookup_ms=self.route.lookup_ms if self.route else 0.0),
         )
 
+    def _explain(self, code: int, message: str) -> tuple[Reason, str]:
+        if self.header_lines < 0 or self.header_bytes < 0:
+            return curl_errors.too_many_headers()
+        if self.route is not None and (failure := curl_errors.proxy_failure(self.curl, message)):
+            return failure
+        reason, error = curl_errors.explain(self.curl, code, message, refusal=self.refusal)
+        if reason is Reason.CONNECTION_RESET and self.tls is not None and self.tls.certificate is not None:
+            return curl_errors.unwelcome_certificate(self.curl, error)
+        return reason, error
 
-def _header_lines(headers: Sequence[tuple[str, str]]) -> list[bytes]:
-    lines: list[bytes] = [*_SUPPRESSED]
-    for name, value in headers:
-        if name.lower() not in _FRAMING:
-            # libcurl reads "name:" as "leave this header out" and "name;" as "send it empty".
-            line = f"{name}: {value}" if value.strip() else f"{name};"
-            lines.append(_LINE_BREAKS.sub(" ", line).encode("utf-8", "replace"))
-    return lines
-
-
-def _final_block(lines: Sequence[bytes]) -> Sequence[bytes]:
-    """Return the lines from the last status line on: informational answers may have come before."""
-    start = next((at for at in range(len(lines) - 1, -1, -1) if lines[at].startswith(b"HTTP/")), 0)
-    return lines[start:]
+    def _peer_ip(self) -> str | None:
+        connected_to = self.curl.getinfo(pycurl.PRIMARY_IP) or None
+        return self.route.target_ip if self.route and connected_to else connected_to
 
 
-def _parse_headers(lines: Sequence[bytes]) -> dict[str, str]:
-    """Read the headers that follow a status line, as many as the bounds allow, without trailers."""
-    headers: dict[str, str] = {}
-    text = b"".join(lines[1:]).decode("utf-8", "replace").replace("\0", "\ufffd")
-    room = MAX_HEADER_CHARS
-    for line in text.split("\n", MAX_HEADERS)[:MAX_HEADERS]:
-        room -= len(line)
-        name, colon, value = line.partition(":")
-        if room < 0 or not colon:
-            break
-        name, value = name.strip().lower(), value.strip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+def _bracketed(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
 
 
-def _timings(curl: pycurl.Curl) -> Timings:
+def _timings(curl: pycurl.Curl, *, lookup_ms: float) -> Timings:
     info = curl.getinfo
     dns = info(pycurl.NAMELOOKUP_TIME_T)
     connected = info(pycurl.CONNECT_TIME_T)
@@ -237,9 +251,9 @@ def _timings(curl: pycurl.Curl) -> Timings:
     ready = info(pycurl.PRETRANSFER_TIME_T)
     first = info(pycurl.STARTTRANSFER_TIME_T) if info(pycurl.HEADER_SIZE) else 0
     return Timings(
-        dns_ms=dns / 1000,
+        dns_ms=dns / 1000 + lookup_ms,
         connect_ms=max(0, connected - dns) / 1000,
         tls_ms=max(0, secured - connected) / 1000 if secured else 0.0,
         first_byte_ms=max(0, first - ready) / 1000,
-        total_ms=info(pycurl.TOTAL_TIME_T) / 1000,
+        total_ms=info(pycurl.TOTAL_TIME_T) / 1000 + lookup_ms,
     )

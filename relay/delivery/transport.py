@@ -1,19 +1,23 @@
 """Sends HTTP POSTs: libcurl's multi interface driven by the running asyncio loop, with no task or thread per request.
 
-The guard is asked in the open-socket callback, about the very address that is being connected to, so no name, spelling
-or change of mind in DNS gets around it. Redirects are never followed, no proxy is taken from the environment, and
-nothing that comes back is decompressed. What an endpoint does wrong is a `Response` with a `Reason`, no exception.
+The guard is asked in the open-socket callback, about the very address and port that are being connected to, so no name,
+spelling or change of mind in DNS gets around it. Redirects are never followed, no proxy is taken from the environment
+(only the operator's own, to which `relay.delivery.proxy` finds the way), and nothing that comes back is decompressed.
+What an endpoint does wrong is a `Response` with a `Reason`, no exception.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pycurl
 
 from relay.delivery.addresses import Guard
 from relay.delivery.authorization import ClientTLS
 from relay.delivery.exchange import Exchange, Request, Response, Timings
+from relay.delivery.outcomes import Reason
+from relay.delivery.proxy import NoRoute, Proxy, Route
 from relay.delivery.trust import ca_options, tls_options
 
 __all__ = ["Request", "Response", "Timings", "Transport"]
@@ -22,7 +26,8 @@ __all__ = ["Request", "Response", "Timings", "Transport"]
 class Transport:
     """Sends POSTs from the running event loop, over at most about `connections` kept-alive connections.
 
-    `ca_file` names a PEM bundle of the authorities to trust instead of the system's.
+    `ca_file` names a PEM bundle of the authorities to trust instead of the system's; `proxy` is the URL of a proxy that
+    everything goes through, and empty for none.
     """
 
     def __init__(
@@ -32,9 +37,12 @@ class Transport:
         loop: asyncio.AbstractEventLoop | None = None,
         connections: int = 1000,
         ca_file: str | None = None,
+        proxy: str = "",
     ) -> None:
         self._loop = loop or asyncio.get_running_loop()
-        self._forbids = guard.forbids
+        self._guard = guard
+        self._proxy = Proxy(proxy, guard, self._loop) if proxy else None
+        self._routing: dict[asyncio.Future[Response], asyncio.Task[None]] = {}
         self._trust = ca_options(ca_file)
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
@@ -49,7 +57,7 @@ class Transport:
     @property
     def in_flight(self) -> int:
         """How many requests have begun and not ended, those whose waiter gave up included."""
-        return len(self._running)
+        return len(self._running) + len(self._routing)
 
     def post(self, request: Request) -> asyncio.Future[Response]:
         """Begin to send and return the future of the answer, which holds no exception for anything the network does.
@@ -58,16 +66,40 @@ class Transport:
         """
         if self._closed:
             raise RuntimeError("The transport is closed.")
-        tls = request.credentials.tls if request.credentials else None
-        exchange = self._idle.pop() if self._idle and tls is None else self._new_exchange(tls)
         future: asyncio.Future[Response] = self._loop.create_future()
-        exchange.begin(request, future)
-        self._running[exchange.curl] = exchange
-        self._multi.add_handle(exchange.curl)
+        if self._proxy is None:
+            self._begin(request, future, None)
+        else:
+            self._routing[future] = self._loop.create_task(self._go_through(self._proxy, request, future))
         return future
 
+    def _begin(self, request: Request, future: asyncio.Future[Response], route: Route | None) -> None:
+        tls = request.credentials.tls if request.credentials else None
+        exchange = self._idle.pop() if self._idle and tls is None else self._new_exchange(tls)
+        exchange.begin(request, future, route)
+        self._running[exchange.curl] = exchange
+        self._multi.add_handle(exchange.curl)
+
+    async def _go_through(self, proxy: Proxy, request: Request, future: asyncio.Future[Response]) -> None:
+        began = self._loop.time()
+        try:
+            async with asyncio.timeout(request.timeout_ms / 1000):
+                route = await proxy.route(request.url)
+        except NoRoute as none:
+            reason, sentence = none.reason, none.sentence
+        except TimeoutError:
+            reason, sentence = Reason.DNS_FAILED, "The host name could not be looked up in time."
+        else:
+            left_ms = request.timeout_ms - int(route.lookup_ms)
+            self._begin(replace(request, timeout_ms=max(1, left_ms)), future, route)
+            return
+        finally:
+            self._routing.pop(future, None)
+        if not future.done():
+            future.set_result(_unsent(reason, sentence, total_ms=(self._loop.time() - began) * 1000))
+
     def _new_exchange(self, tls: ClientTLS | None) -> Exchange:
-        exchange = Exchange(self._forbids, self._trust if tls is None else tls_options(tls, trust=self._trust))
+        exchange = Exchange(self._guard, self._trust if tls is None else tls_options(tls, trust=self._trust))
         exchange.tls = tls
         return exchange
 
@@ -79,6 +111,11 @@ class Transport:
             self._watch(pycurl.POLL_REMOVE, fd, None, None)
         self._set_timer(-1)
         self._closed = True
+        for future, task in self._routing.items():
+            task.cancel()
+            future.cancel()
+        if self._proxy is not None:
+            self._proxy.close()
         for exchange in self._running.values():
             if exchange.future is not None:
                 exchange.future.cancel()
@@ -153,3 +190,16 @@ class Transport:
         else:
             exchange.end()
             self._idle.append(exchange)
+
+
+def _unsent(reason: Reason, sentence: str, *, total_ms: float) -> Response:
+    return Response(
+        status=0,
+        reason=reason,
+        error=sentence,
+        headers={},
+        body=b"",
+        body_truncated=False,
+        peer_ip=None,
+        timings=Timings(dns_ms=total_ms, connect_ms=0.0, tls_ms=0.0, first_byte_ms=0.0, total_ms=total_ms),
+    )

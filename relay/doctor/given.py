@@ -24,7 +24,7 @@ class Given:
     def without_secrets(self, text: str) -> str:
         """The text without any password or key of the settings."""
         own = self.settings
-        urls = (own.database_url, own.database_replica_url, own.redis_url, own.state_url)
+        urls = (own.database_url, own.database_replica_url, own.redis_url, own.state_url, own.egress_proxy)
         passwords = {password for url in urls for password in passwords_of(url)}
         for secret in (self.settings.signing_key, *passwords):
             text = text.replace(secret, "***")

@@ -83,6 +83,8 @@ def secrets_from_files(given: Given) -> Verdict:
     names: list[str] = [*_FROM_FILES]
     if passwords_of(given.settings.redis_url):
         names.append("REDIS_URL")
+    if passwords_of(given.settings.egress_proxy):
+        names.append("EGRESS_PROXY")
     open_ones = [name for name in names if f"{name}_FILE" not in given.environ]
     if open_ones:
         return bad(

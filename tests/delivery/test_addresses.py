@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery.addresses import Guard, check_url
+from relay.delivery.addresses import Guard, check_url, guard_of
 from relay.errors import Invalid
+from relay.settings import read_settings
 
 GUARD = Guard(())
 EVERYTHING = Guard((IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))
@@ -51,6 +52,8 @@ FORBIDDEN = [
     "fd12:3456::1",
     "fe80::1",
     "fe80::1%eth0",
+    "2600::5efe:10.0.0.1",
+    "2600::200:5efe:127.0.0.1",
     "fec0::1",
     "ff02::1",
     "not an address",
@@ -70,6 +73,7 @@ PUBLIC = [
     "::ffff:8.8.8.8",
     "64:ff9b::8.8.8.8",
     "2002:808:808::1",
+    "2600::5efe:8.8.8.8",
 ]
 METADATA = [
     "169.254.169.254",
@@ -82,6 +86,14 @@ METADATA = [
     "::169.254.169.254",
     "64:ff9b::169.254.169.254",
     "64:ff9b:1::169.254.169.254",
+    "64:ff9b:1:a9fe:a9:fe00::",
+    "64:ff9b:1:aaa9:fe:a9fe::",
+    "64:ff9b:1:0:a9:fea9:fe00:0",
+    "64:ff9b:1:aa:a9:fea9:fe00:0",
+    "::ffff:0:169.254.169.254",
+    "2600::5efe:169.254.169.254",
+    "fe80::a9fe:a9fe",
+    "fd00:c1::a9fe:a9fe",
     "2002:a9fe:a9fe::",
     "2001:0:808:808:0:0:5601:5601",
 ]
@@ -179,6 +191,8 @@ def test_a_url_that_relay_can_send_to_is_good(url: str) -> None:
         ("https://example.com:http/", "port"),
         ("https://example.com:-1/", "port"),
         ("https://[::1/", "host"),
+        ("https://[2606:4700::1111%25eth0]/", "zone"),
+        ("https://[2606:4700::1111%eth0]/", "zone"),
         ("https://[1.2.3.4]/", "host"),
         ("https://exa%6dple.com/", "host"),
         ("https://a..b/", "host"),
@@ -229,6 +243,36 @@ def test_a_loopback_url_is_good_when_loopback_is_allowed(host: str) -> None:
 def test_no_text_raises_anything_but_invalid(url: str) -> None:
     with suppress(Invalid):
         check_url(url, guard=GUARD)
+
+
+def test_a_port_that_is_not_open_is_invalid_and_the_setting_is_named() -> None:
+    guard = Guard((), open_to="443, 8000-8999")
+    for port in (443, 8000, 8443, 8999):
+        assert not guard.forbids_port(port)
+        check_url(f"https://example.com:{port}/", guard=guard)
+    for url in ("https://example.com:9000/", "https://example.com:444/", "http://example.com/"):
+        with pytest.raises(Invalid, match="ALLOWED_PORTS, which is 443, 8000-8999"):
+            check_url(url, guard=guard)
+
+
+def test_plain_http_is_invalid_where_a_proxy_is_set() -> None:
+    guard = Guard((), schemes=("https",))
+    check_url("https://example.com/", guard=guard)
+    with pytest.raises(Invalid, match="EGRESS_PROXY"):
+        check_url("http://example.com/", guard=guard)
+    with pytest.raises(Invalid, match=r"http:// or https://\.$"):
+        check_url("ftp://example.com/", guard=guard)
+
+
+def test_the_settings_make_the_one_guard() -> None:
+    given = {"DATABASE_URL": "postgresql://h/d", "REDIS_URL": "redis://h/0", "SIGNING_KEY": "k" * 32}
+    plain = guard_of(read_settings(given))
+    assert plain.forbids("10.0.0.1")
+    assert [port for port in range(1, 1100) if not plain.forbids_port(port)] == [80, 443, *range(1024, 1100)]
+    changed = {"ALLOWED_PRIVATE_NETWORKS": "10.0.0.0/8", "ALLOWED_PORTS": "8443", "EGRESS_PROXY": "http://p:3128"}
+    guard = guard_of(read_settings(given | changed))
+    assert not guard.forbids("10.0.0.1")
+    assert (guard.forbids_port(443), guard.forbids_port(8443), guard.schemes) == (True, False, ("https",))
 
 
 def test_a_refusal_names_the_setting_only_where_it_helps() -> None:

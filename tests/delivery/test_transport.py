@@ -92,6 +92,16 @@ async def test_a_forbidden_address_is_never_connected_to_however_it_is_spelt(hos
     assert receiver.connections == 0
 
 
+async def test_a_port_that_is_not_open_is_never_connected_to() -> None:
+    transport = Transport(Guard(LOOPBACK, open_to="443"))
+    async with receiving(answers(OK)) as receiver:
+        response = await transport.post(a_post(receiver.url("localhost")))
+    await transport.close()
+    assert (response.status, response.reason) == (0, Reason.ADDRESS_FORBIDDEN)
+    assert "ALLOWED_PORTS" in str(response.error)
+    assert receiver.connections == 0
+
+
 async def test_cloud_metadata_is_forbidden_even_when_everything_is_allowed() -> None:
     transport = Transport(Guard((IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))))
     for host in ("169.254.169.254", "[::ffff:169.254.169.254]", "[fd00:ec2::254]"):
