@@ -41,7 +41,7 @@ _MASKED = (
     (re.compile(r"\n\s*(?:DETAIL|CONTEXT):.*?(?=\nTraceback|\Z)", re.DOTALL), ""),
     (re.compile(r"(://)[^\s/@'\"]+@"), rf"\1{_MASK}@"),
     (re.compile(r"(\bhttps?://[^\s?#'\"<>]+)[?#][^\s'\"<>]*"), rf"\1?{_MASK}"),
-    (re.compile(r"\b(rly_|whsec_)[A-Za-z0-9+/=_-]+"), rf"\1{_MASK}"),
+    (re.compile(r"\b(rly_|whsec_|whsk_)[A-Za-z0-9+/=_-]+"), rf"\1{_MASK}"),
     (
         re.compile(
             r"\b((?:proxy-)?authorization|x-api-key|set-cookie|cookie|password)\b"

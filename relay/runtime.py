@@ -65,7 +65,7 @@ class Web:
         self.time = PostgresTime()
         self.ids = Uuid7(self.time)
         self.guard = guard_of(settings)
-        self.vault = Vault(settings.signing_key)
+        self.vault = Vault.of(settings)
         self.db = Database(settings)
         self.replica = Replica(settings, self.db)
         connections = Shares(settings.redis_pool_size)
@@ -176,7 +176,7 @@ class Worker:
             self.db,
             beats=self.beats,
             holdings=self.holdings,
-            destinations=Destinations(Vault(self.settings.signing_key)),
+            destinations=Destinations(Vault.of(self.settings)),
             sender=self.sender,
             recorder=self.recorder,
         )

@@ -119,6 +119,9 @@ class Settings(BaseModel):
     signing_key: str = Field(
         min_length=32, description="At least 32 characters; derives the key that encrypts secrets."
     )
+    signing_key_previous: Annotated[str, Field(min_length=32)] | Literal[""] = Field(
+        "", description="A second key that only opens secrets, while SIGNING_KEY changes; empty: none."
+    )
     database_max_conns: int = Field(10, ge=2, le=500, description="Postgres connections of one process, at most.")
     database_pgbouncer: Flag = Field(
         False, description="true behind PgBouncer in transaction mode: nothing is prepared."

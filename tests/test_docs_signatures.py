@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from standardwebhooks import WebhookVerificationError
 
-from relay.delivery.signing import new_secret, signature_headers
+from relay.delivery.asymmetric import public_key
+from relay.delivery.signing import SignatureScheme, new_secret, signature_headers
 from tests.documents import ROOT, blocks_of
 
 PAGE = ROOT / "docs" / "verify.md"
@@ -97,6 +98,23 @@ def test_python_by_hand() -> None:
     exec(compile(snippet("python", "is_from_relay"), str(PAGE), "exec"), names)
     for expected, headers, body, secret in cases():
         assert names["is_from_relay"](headers, body, secret) is expected, headers
+
+
+def test_a_public_key_in_python() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(snippet("python", "is_signed_by"), str(PAGE), "exec"), names)
+    key, other = (new_secret(SignatureScheme.ED25519) for _ in range(2))
+    for expected, headers, body in (
+        (True, signed([key]), BODY),
+        (True, signed([other, new_secret(), key]), BODY),
+        (False, signed([other]), BODY),
+        (False, signed([new_secret()]), BODY),
+        (False, signed([key]), BODY + b" "),
+        (False, signed([key], age_s=600), BODY),
+        (False, {**signed([key]), "webhook-signature": "v1a,é v1a"}, BODY),
+        (False, {}, BODY),
+    ):
+        assert names["is_signed_by"](headers, body, public_key(key)) is expected, headers
 
 
 @pytest.mark.system

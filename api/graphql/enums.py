@@ -12,6 +12,7 @@ from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.gates import CircuitStatus
 from relay.delivery.outcomes import Reason
+from relay.delivery.signing import SignatureScheme
 from relay.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from relay.insight.analytics import AnalyticsDimension
 from relay.insight.buckets import Granularity
@@ -37,6 +38,7 @@ _MEANINGS: dict[type[Enum], str | None] = {
     " cancelled or released.",
     Reason: "One word for column, log field, metric label and API (there in lower case).",
     Scope: None,
+    SignatureScheme: "ED25519: signed with a private key (v1a), verified with Endpoint.publicKey.",
     UnknownEventTypes: None,
 }
 

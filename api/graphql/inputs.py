@@ -23,6 +23,7 @@ from relay.catalog.policies import FIFOHeadPolicy
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
+from relay.delivery.signing import SignatureScheme
 from relay.intake import events
 from relay.recovery.replay_spec import ReplaySpec
 
@@ -98,6 +99,7 @@ class CreateEndpointInput:
     custom_headers: Json | None = UNSET
     secret_headers: Json | None = strawberry.field(default=UNSET, description="Stored encrypted, never shown again.")
     secret: str | None = strawberry.field(default=UNSET, description="Bring your own; else one is made.")
+    signature: SignatureScheme | None = SignatureScheme.HMAC_SHA256
     auth: EndpointAuthInput | None = UNSET
     tls: EndpointTLSInput | None = UNSET
 

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from relay.catalog import credentials, endpoints
-from relay.catalog.credentials import Shown
+from relay.catalog import credentials, endpoints, secrets
 from relay.catalog.endpoints import Endpoint
+from relay.catalog.secrets import Shown
 from relay.db import Conn, Database
 from relay.delivery import attempts, deliveries, gates
 from relay.delivery.attempts import Attempt
@@ -39,11 +39,12 @@ class Loaders:
         self.events: DataLoader[UUID, Event | None] = self._loader(self._scoped(events.find_many))
         self.progress: DataLoader[UUID, Progress | None] = self._loader(events.progress)
         self.endpoints: DataLoader[UUID, Endpoint | None] = self._loader(self._scoped(endpoints.find_many))
-        self.credentials: DataLoader[UUID, Shown | None] = self._loader(self._scoped(credentials.shown))
+        self.credentials: DataLoader[UUID, credentials.Shown | None] = self._loader(self._scoped(credentials.shown))
         self.deliveries: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.find_many))
         self.replays: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.replays_of))
         self.attempts: DataLoader[UUID, list[Attempt] | None] = self._loader(self._scoped(attempts.of_deliveries))
         self.event_attempts: DataLoader[UUID, list[Attempt] | None] = self._loader(self._scoped(attempts.of_events))
+        self.secrets: DataLoader[UUID, Shown | None] = self._loader(secrets.shown)
         self.standings: DataLoader[UUID, Standing | None] = self._loader(gates.standings)
         self.failures: DataLoader[Epoch, int] = DataLoader(self._failures)
         self._deliveries_of_events: dict[int, DataLoader[UUID, list[Delivery] | None]] = {}

@@ -12,10 +12,11 @@ from strawberry import UNSET
 from api.graphql.attempts import DeliveryAttempt, attempt_node, attempts_at_most
 from api.graphql.context import RelayInfo
 from api.graphql.destination_auth import EndpointCredentials
+from api.graphql.endpoint_secrets import SignedEndpoint
 from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
 from api.graphql.paging import Connection, connect, first_and_after
-from api.graphql.policies import EndpointPolicy, policy_fields
+from api.graphql.policies import policy_fields
 from api.graphql.scalars import Json, SafeInt
 from api.graphql.stats import EndpointStats, endpoint_stats
 from relay import paging
@@ -178,7 +179,7 @@ class Delivery:
 
 
 @strawberry.type
-class Endpoint(EndpointPolicy, EndpointCredentials):
+class Endpoint(SignedEndpoint, EndpointCredentials):
     """An endpoint: a URL with its subscription and delivery policy."""
 
     @strawberry.field

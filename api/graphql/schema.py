@@ -22,11 +22,12 @@ from api.graphql.queues import QueueMutation, QueueQuery
 from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
+from api.graphql.secrets import EndpointSecretMutation
 
 _QUERIES = (queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery)
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
-    ClientMutation, ApiKeyMutation,
+    ClientMutation, ApiKeyMutation, EndpointSecretMutation,
 )  # fmt: skip
 Query = merge_types("Query", _QUERIES)
 Mutation = merge_types("Mutation", _MUTATIONS)

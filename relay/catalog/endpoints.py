@@ -105,7 +105,7 @@ async def create(
 ) -> tuple[Endpoint, str]:
     """Make an endpoint with its secret and its lane; return it with the secret. Raises Invalid for a forbidden URL."""
     check_url(spec.url, guard=guard, field="url")
-    secret = spec.secret or new_secret()
+    secret = spec.secret or new_secret(spec.scheme)
     await insert(conn, tenant_id, {**spec.columns(), "id": id, "kind": "subscribed"})
     await secrets.store(conn, tenant_id=tenant_id, owner_id=id, secret=secret, vault=vault)
     await tenants.bump(conn, tenant_id)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from relay.catalog.destination_auth import EndpointAuth, EndpointTLS
 from relay.catalog.headers import check_headers
 from relay.catalog.partition_keys import MAX_PATH, check_path
 from relay.catalog.subscriptions import check_patterns
 from relay.delivery.retry import DEFAULT_SCHEDULE_MS
-from relay.delivery.signing import check_secret
+from relay.delivery.signing import SignatureScheme, check_endpoint_secret, scheme_of
 from relay.errors import Invalid
 from relay.specs import Spec, Text, between
 
@@ -81,7 +81,7 @@ def _terminal(codes: list[int]) -> list[int]:
 
 
 def _secret(secret: str) -> str:
-    check_secret(secret, field="secret")
+    check_endpoint_secret(secret, field="secret")
     return secret
 
 
@@ -147,6 +147,19 @@ class EndpointSpec(Policy):
     url: str
     event_types: Patterns
     secret: Annotated[str, AfterValidator(_secret)] | None = None
+    signature: SignatureScheme | None = None
+
+    @property
+    def scheme(self) -> SignatureScheme:
+        """How it is signed; HMAC-SHA256 where nothing was said."""
+        return self.signature or SignatureScheme.HMAC_SHA256
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.secret is not None and scheme_of(self.secret) is not self.scheme:
+            start = "whsk_" if self.scheme is SignatureScheme.ED25519 else "whsec_"
+            raise Invalid(f"With signature {self.scheme.name} the secret must start with {start}.", field="secret")
+        return self
 
     def columns(self) -> dict[str, Any]:
         """Return the columns of the new endpoint."""

@@ -72,7 +72,7 @@ def _create(args: argparse.Namespace) -> int:
     scopes = args.scopes | ({Scope.OPERATOR} if args.operator else set())
 
     async def work(conn: Conn) -> tuple[Tenant, str | None, str]:
-        vault = Vault(read_settings(environment).signing_key)
+        vault = Vault.of(read_settings(environment))
         async with conn.transaction():
             tenant, secret = await tenants.ensure(conn, args.tenant, vault=vault)
             _, key = await api_keys.create(conn, tenant.id, name=args.name, scopes=scopes)

@@ -70,7 +70,7 @@ def _create(args: argparse.Namespace) -> int:
 
     async def work(conn: Conn) -> tuple[Tenant, str, str]:
         async with conn.transaction():
-            tenant, secret = await tenants.create(conn, spec, vault=Vault(read_settings(given).signing_key))
+            tenant, secret = await tenants.create(conn, spec, vault=Vault.of(read_settings(given)))
             _, key = await api_keys.create(conn, tenant.id, name="first", scopes=CLIENT_SCOPES)
         return tenant, secret, key
 

@@ -34,6 +34,7 @@ COMMANDS = (
     "relay.cli.verify",
     "relay.cli.doctor",
     "relay.cli.queue",
+    "relay.cli.keys",
     "relay.cli.analytics",
     "relay.cli.archive",
     "relay.cli.policy",

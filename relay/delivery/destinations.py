@@ -115,13 +115,14 @@ class Destinations:
 
     async def _secrets(self, conn: Conn, owners: set[UUID]) -> dict[UUID, tuple[tuple[str, float | None], ...]]:
         rows = await conn.execute(
-            """SELECT owner_id, sealed, extract(epoch FROM expires_at)::float8 FROM secrets
+            """SELECT owner_id, sealed, key_id, extract(epoch FROM expires_at)::float8 FROM secrets
                WHERE owner_id = ANY(%s::uuid[]) AND (expires_at IS NULL OR expires_at > now()) ORDER BY owner_id, slot""",
             (list(owners),),
         )
         found: dict[UUID, tuple[tuple[str, float | None], ...]] = {}
-        async for owner, sealed, expires_at in rows:
-            found[owner] = (*found.get(owner, ()), (self._vault.open(bytes(sealed), owner=owner), expires_at))
+        async for owner, sealed, key_id, expires_at in rows:
+            secret = self._vault.open(bytes(sealed), owner=owner, key_id=bytes(key_id))
+            found[owner] = (*found.get(owner, ()), (secret, expires_at))
         return found
 
 

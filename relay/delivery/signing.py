@@ -1,7 +1,8 @@
 """How Relay signs what it sends, with the Standard Webhooks headers and its own `X-Relay-Signature`, and checks both.
 
 A secret is `whsec_` and the base64 of 24 to 64 random bytes. Standard Webhooks keys its HMAC-SHA256 with those bytes,
-`X-Relay-Signature` with the UTF-8 bytes of the whole text as it was shown.
+`X-Relay-Signature` with the UTF-8 bytes of the whole text as it was shown. An endpoint may have an ed25519 key instead
+(see `asymmetric`), which signs the Standard Webhooks headers alone: the receiver has nothing to key an HMAC with.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ import hashlib
 import hmac
 import secrets as randomness
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from relay.delivery.asymmetric import PRIVATE_PREFIX, new_private_key, private_key
 from relay.errors import Invalid
 
 PREFIX = "whsec_"
@@ -24,9 +29,36 @@ _INNER = bytes(b ^ 0x36 for b in range(256))
 _OUTER = bytes(b ^ 0x5C for b in range(256))
 
 
-def new_secret() -> str:
+class SignatureScheme(StrEnum):
+    """HMAC_SHA256: both sides have the secret. ED25519: the receiver has a public key, and cannot sign."""
+
+    HMAC_SHA256 = "hmac_sha256"
+    ED25519 = "ed25519"
+
+
+def new_secret(scheme: SignatureScheme = SignatureScheme.HMAC_SHA256) -> str:
     """Make a secret of 32 random bytes."""
+    if scheme is SignatureScheme.ED25519:
+        return new_private_key()
     return PREFIX + base64.b64encode(randomness.token_bytes(32)).decode()
+
+
+def scheme_of(secret: str) -> SignatureScheme:
+    """Tell by its first characters what a secret signs with."""
+    return SignatureScheme.ED25519 if secret.startswith(PRIVATE_PREFIX) else SignatureScheme.HMAC_SHA256
+
+
+def check_endpoint_secret(text: str, *, field: str = "secret") -> None:
+    """Raise `Invalid` on `field` unless the text is what `check_secret` takes, or an ed25519 key."""
+    if scheme_of(text) is SignatureScheme.HMAC_SHA256:
+        return check_secret(text, field=field)
+    try:
+        private_key(text)
+    except ValueError as cause:
+        message = (
+            "An ed25519 secret must be whsk_ followed by the base64 of the 32 bytes of a key, or of both its halves."
+        )
+        raise Invalid(message, field=field) from cause
 
 
 def check_secret(text: str, *, field: str = "secret") -> None:
@@ -70,7 +102,9 @@ class _Keyed:
 
 
 @lru_cache(maxsize=4096)
-def _keys(secret: str) -> tuple[_Keyed, _Keyed]:
+def _keys(secret: str) -> tuple[_Keyed, _Keyed] | Ed25519PrivateKey:
+    if secret.startswith(PRIVATE_PREFIX):
+        return private_key(secret)
     return _Keyed(_key_of(secret)), _Keyed(secret.encode())
 
 
@@ -85,18 +119,25 @@ def signature_headers(body: bytes, *, webhook_id: str, timestamp: int, secrets: 
     standard: list[str] = []
     relay: list[str] = []
     for secret in secrets:
-        by_bytes, by_text = _keys(secret)
+        keys = _keys(secret)
+        if not isinstance(keys, tuple):
+            signature = binascii.b2a_base64(keys.sign(standard_head + body), newline=False)
+            standard.append(f"v1a,{signature.decode()}")
+            continue
+        by_bytes, by_text = keys
         mac = binascii.b2a_base64(by_bytes.sign(standard_head, body).digest(), newline=False)
         standard.append(f"v1,{mac.decode()}")
         relay.append(f"v1={by_text.sign(relay_head, body).hexdigest()}")
-    return [
+    headers = [
         ("webhook-id", webhook_id),
         ("webhook-timestamp", time),
         ("webhook-signature", " ".join(standard)),
         ("X-Relay-Event-ID", webhook_id),
         ("X-Relay-Timestamp", time),
-        ("X-Relay-Signature", ",".join(relay)),
     ]
+    if relay:
+        headers.append(("X-Relay-Signature", ",".join(relay)))
+    return headers
 
 
 def verify_standard(headers: Mapping[str, str], body: bytes, secret: str) -> bool:

@@ -26,7 +26,7 @@ class Given:
         own = self.settings
         urls = (own.database_url, own.database_replica_url, own.redis_url, own.state_url, own.egress_proxy)
         passwords = {password for url in urls for password in passwords_of(url)}
-        for secret in (self.settings.signing_key, *passwords):
+        for secret in filter(None, (own.signing_key, own.signing_key_previous, *passwords)):
             text = text.replace(secret, "***")
         return text
 

@@ -23,7 +23,7 @@ _FROM_FILES = ("DATABASE_URL", "SIGNING_KEY")
 _LEAST_DAYS, _GOOD_DAYS, _MANY_DAYS = 2, 7, 400
 _NEW_KEY = (
     "Set SIGNING_KEY to the output of `openssl rand -base64 48` before the first secret is stored;"
-    " a later change makes the stored ones unreadable."
+    " later, change it as docs/operations.md tells (A new signing key)."
 )
 
 

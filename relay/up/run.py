@@ -204,7 +204,7 @@ class _Run:
 async def _one_client(settings: Settings) -> str | None:
     """Make the client that everything belongs to without keys; return its secret if it is new."""
     async with await psycopg.AsyncConnection.connect(settings.database_url) as conn:
-        _, secret = await tenants.ensure(conn, tenants.DEFAULT_NAME, vault=Vault(settings.signing_key))
+        _, secret = await tenants.ensure(conn, tenants.DEFAULT_NAME, vault=Vault.of(settings))
         return secret
 
 

@@ -9,13 +9,16 @@ import pytest
 
 from relay.catalog import credentials, endpoints
 from relay.catalog.endpoints import EndpointChange, EndpointSpec
+from relay.catalog.resealing import reseal
 from relay.catalog.secrets import Vault
-from relay.db import Conn
+from relay.db import Conn, Database
 from relay.delivery.destinations import Destinations
 from relay.errors import Unavailable
+from relay.settings import Settings
 from tests.delivery.test_request import DELIVERY
 from tests.rows import GUARD, VAULT, World, make_world, new_id
 
+SIGNING_KEY = "a signing key that only tests use"
 GIVEN = {
     "secret_headers": {"X-Code": "top-s3cret"},
     "auth": {"oauth2": {"token_url": "https://login.example/", "client_id": "shop", "client_secret": "top-s3cret"}},
@@ -73,3 +76,16 @@ async def test_a_worker_sends_with_what_is_there_since_the_endpoints_version(wor
     changed = await endpoints.update(world.conn, world.tenant_id, id, change, vault=VAULT, guard=GUARD)
     assert await read(1) is first
     assert await read(changed.version) is None
+
+
+async def test_they_move_to_a_new_signing_key(world: World, settings: Settings) -> None:
+    id, new = await authorized(world), Vault("another key", previous=SIGNING_KEY)
+    db = Database(settings, connections=2)
+    await db.open()
+    try:
+        moved = {one.table: one.moved async for one in reseal(db, vault=new)}
+    finally:
+        await db.close()
+    assert moved["credentials"] == 2
+    opened = (await credentials.opened(world.conn, {id: 1}, Vault("another key")))[id]
+    assert opened.headers == (("X-Code", "top-s3cret"),)

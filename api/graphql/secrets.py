@@ -1,0 +1,69 @@
+"""Mutations of endpoints' secrets; a new one is shown once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+from strawberry import UNSET
+
+from api.graphql.context import RelayInfo
+from api.graphql.ids import get_id
+from api.graphql.inputs import or_null
+from api.graphql.needs import Needs
+from api.graphql.nodes import Endpoint, endpoint_node
+from relay.catalog import endpoint_secrets, endpoints
+from relay.tenancy.scopes import Scope
+
+_MANAGE = [Needs(scope=Scope.MANAGE)]
+_DAY_S = 86_400
+
+
+@strawberry.type
+class EndpointSecretRotation:
+    """An endpoint's new secret; the old one signs too until it expires."""
+
+    endpoint: Endpoint
+    new_secret: str
+    previous_secret_expires_at: datetime
+
+
+@strawberry.type
+class EndpointSecretMutation:
+    """Secrets that sign what endpoints get."""
+
+    @strawberry.mutation(
+        directives=_MANAGE,
+        description="Both secrets sign until the overlap ends (overlapSeconds 0..604 800) or clearPreviousSecret."
+        " Bring your own: whsec_ and base64 of 24..64 bytes, or whsk_ and an ed25519 key.",
+    )
+    async def rotate_endpoint_secret(
+        self,
+        info: RelayInfo,
+        id: strawberry.ID,
+        secret: str | None = UNSET,
+        overlap_seconds: int | None = _DAY_S,
+    ) -> EndpointSecretRotation:
+        """Give an endpoint a new secret."""
+        tenant_id, key = info.context.tenant_id, get_id(id, of="endpoint")
+        async with info.context.db.transaction() as conn:
+            fresh, ends_at = await endpoint_secrets.rotate(
+                conn,
+                tenant_id,
+                key,
+                vault=info.context.web.vault,
+                secret=or_null(secret),
+                overlap_s=_DAY_S if overlap_seconds is None else overlap_seconds,
+            )
+            record = await endpoints.get(conn, tenant_id, key)
+        return EndpointSecretRotation(
+            endpoint=endpoint_node(record), new_secret=fresh, previous_secret_expires_at=ends_at
+        )
+
+    @strawberry.mutation(directives=_MANAGE)
+    async def clear_previous_secret(self, info: RelayInfo, id: strawberry.ID) -> Endpoint:
+        """End the overlap."""
+        tenant_id, key = info.context.tenant_id, get_id(id, of="endpoint")
+        async with info.context.db.transaction() as conn:
+            await endpoint_secrets.clear_previous(conn, tenant_id, key)
+            return endpoint_node(await endpoints.get(conn, tenant_id, key))
