@@ -162,11 +162,12 @@ def _seen(kind: str, seen: Any) -> dict[str, Any]:
 async def opened(conn: Conn, versions: Mapping[UUID, int], vault: Vault) -> dict[UUID, Credentials]:
     """Return what the requests to these endpoints carry, by endpoint; those without credentials are absent."""
     rows = await conn.execute(
-        "SELECT endpoint_id, kind, sealed FROM credentials WHERE endpoint_id = ANY(%s::uuid[])", (list(versions),)
+        "SELECT endpoint_id, kind, sealed, key_id FROM credentials WHERE endpoint_id = ANY(%s::uuid[])",
+        (list(versions),),
     )
     found: dict[UUID, Credentials] = {}
-    async for endpoint_id, kind, sealed in rows:
-        content = msgspec.json.decode(vault.open(bytes(sealed), owner=endpoint_id))
+    async for endpoint_id, kind, sealed, key_id in rows:
+        content = msgspec.json.decode(vault.open(bytes(sealed), owner=endpoint_id, key_id=bytes(key_id)))
         if content["kind"] != kind:
             raise Unavailable("An endpoint's credentials are not of the kind they are kept as.")
         before = found.get(endpoint_id, Credentials(endpoint_id, versions[endpoint_id]))

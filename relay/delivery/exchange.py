@@ -209,8 +209,6 @@ class Exchange:
         reason, error = None, None
         if code and not (code == pycurl.E_WRITE_ERROR and self.truncated):
             reason, error = self._explain(code, message)
-            if self.tls is not None and self.tls.certificate and reason is Reason.CONNECTION_RESET:
-                reason, error = curl_errors.unwelcome_certificate(curl, error)
         elif status < 200:  # 101: the endpoint wants to speak something else
             reason, error = curl_errors.no_final_answer(status)
         elif b"\r\n" not in block and b"\n" not in block:  # libcurl does not mind
@@ -231,7 +229,10 @@ class Exchange:
             return curl_errors.too_many_headers()
         if self.route is not None and (failure := curl_errors.proxy_failure(self.curl, message)):
             return failure
-        return curl_errors.explain(self.curl, code, message, refusal=self.refusal)
+        reason, error = curl_errors.explain(self.curl, code, message, refusal=self.refusal)
+        if reason is Reason.CONNECTION_RESET and self.tls is not None and self.tls.certificate is not None:
+            return curl_errors.unwelcome_certificate(self.curl, error)
+        return reason, error
 
     def _peer_ip(self) -> str | None:
         connected_to = self.curl.getinfo(pycurl.PRIMARY_IP) or None

@@ -9,11 +9,13 @@ import pytest
 import trustme
 
 from relay.db import Conn
+from relay.delivery import direct
 from relay.settings import Settings
 from tests.api.conftest import Api
 from tests.certificates import chain_of, keeping_the_gate, key_of, pem_of
 from tests.delivery.crew import fan_out, open_crew, rows
-from tests.running import until_true
+from tests.delivery.receiver import answers, receiving
+from tests.running import until, until_true
 from tests.shop import open_shop
 from tests.sink import Sink
 
@@ -111,7 +113,7 @@ async def test_deliveries_and_tests_carry_them_and_attempts_show_none(api: Api, 
     async with open_crew(settings) as crew, open_shop(settings) as shop:
         with Sink() as sink, keeping_the_gate() as gate:
             leaf = gate.clients.issue_cert("relay.example")
-            await shop.endpoint(
+            basic = await shop.endpoint(
                 sink.url(), secret_headers={"X-Code": "top-s3cret"},
                 auth={"basic": {"username": "me", "password": "top-s3cret"}},
             )  # fmt: skip
@@ -128,7 +130,35 @@ async def test_deliveries_and_tests_carry_them_and_attempts_show_none(api: Api, 
             assert arrival.headers["authorization"] == "Basic bWU6dG9wLXMzY3JldA=="
             assert (arrival.headers["x-code"], arrival.headers["x-mine"]) == ("top-s3cret", "a")
             assert gate.names == ["relay.example"]
+            async with shop.web.db.transaction() as own:
+                tested = await direct.test(own, shop.tenant_id, basic, event_type=None, ids=shop.web.ids)
+            await crew.deliverer.deliver([tested])
+            await until(lambda: len(sink.arrivals) == 2, 10)
+            assert sink.arrivals[1].headers["x-code"] == "top-s3cret"
+            await until_true(conn, "SELECT count(*) = 3 FROM attempts", 10)
     attempts = await rows(conn, "SELECT reason, request_headers, a::text FROM attempts a")
-    assert [reason for reason, _, _ in attempts] == ["ok", "ok"]
+    assert [reason for reason, _, _ in attempts] == ["ok"] * 3
     assert "s3cret" not in str(attempts) and "bWU6dG9wLXMzY3JldA" not in str(attempts)  # noqa: PT018
     assert any(headers.get("X-Code") == "***" for _, headers, _ in attempts if isinstance(headers, dict))
+
+
+async def test_a_worker_asks_for_a_token_and_retries_what_got_none(settings: Settings, conn: Conn) -> None:
+    body = b'{"access_token": "token-of-the-test"}'
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    bad = b"HTTP/1.1 400 X\r\nContent-Length: 0\r\n\r\n"
+    async with open_crew(settings) as crew, open_shop(settings) as shop:
+        with Sink() as sink:
+            async with receiving(answers(good)) as right, receiving(answers(bad)) as wrong:
+                for path, tokens in (("/right", right), ("/wrong", wrong)):
+                    login = {"token_url": tokens.url(), "client_id": "shop", "client_secret": "top-s3cret"}
+                    await shop.endpoint(sink.url(path), auth={"oauth2": login})
+                await shop.send(1)
+                await crew.deliverer.deliver(await fan_out(shop))
+                await until_true(conn, "SELECT count(*) = 2 FROM attempts", 10)
+            (arrival,) = sink.arrivals
+            assert (arrival.path, arrival.headers["authorization"]) == ("/right", "Bearer token-of-the-test")
+    attempts = await rows(conn, "SELECT reason, status, error, a::text FROM attempts a ORDER BY request_url")
+    assert [attempt[:2] for attempt in attempts] == [("ok", 200), ("auth_failed", None)]
+    assert attempts[1][2] == "The token endpoint refused: it answered 400."
+    assert "token-of-the-test" not in str(attempts)
+    assert await rows(conn, "SELECT attempts, reason FROM live") == [(1, "auth_failed")]
