@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from relay.delivery.echoes import without
 from relay.delivery.exchange import Response, Timings
-from relay.delivery.masking import MASK, masked, without
+from relay.delivery.masking import MASK, masked
 
 
 @pytest.mark.parametrize(
