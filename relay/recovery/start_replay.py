@@ -17,8 +17,8 @@ from relay.recovery.replay_spec import ReplaySpec
 from relay.recovery.targets import Refusal
 
 
-async def _unheard(_conn: Conn, _job: Job) -> None:
-    pass
+async def unheard(_conn: Conn, _job: Job) -> None:
+    """Do nothing: nobody wants to hear of a job that starts."""
 
 
 async def start_replay(
@@ -27,7 +27,7 @@ async def start_replay(
     spec: ReplaySpec,
     *,
     id: UUID,
-    started: Callable[[Conn, Job], Awaitable[None]] = _unheard,
+    started: Callable[[Conn, Job], Awaitable[None]] = unheard,
 ) -> Job:
     """Store the job, or for a dry run count and store what came of that; whoever calls this hints a worker.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -17,6 +18,7 @@ from relay.delivery.signing import check_secret, new_secret
 from relay.errors import Conflict, Invalid, NotFound
 from relay.ids import Uuid7
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
+from relay.tenancy import audit
 
 #: The one client of a system without auth.
 DEFAULT_NAME = "default"
@@ -182,6 +184,17 @@ async def rate_limit(conn: Conn, id: UUID) -> int:
     rows = await conn.execute("SELECT rate_limit_per_sec FROM tenants WHERE id = %s", (id,))
     row = await rows.fetchone()
     return row[0] if row else 0
+
+
+async def get_locked(conn: Conn, id: UUID) -> Tenant:
+    """Return the tenant, which nobody else changes before the transaction ends. Raises NotFound."""
+    await conn.execute("SELECT FROM tenants WHERE id = %s FOR NO KEY UPDATE", (id,))
+    return await get(conn, id)
+
+
+def audited_fields(tenant: Tenant) -> dict[str, Any]:
+    """What the audit log shows of a client, by API names."""
+    return audit.fields_of(tenant, ("name", "unknown_event_types", "rate_limit_per_sec"))
 
 
 async def find_by_name(conn: Conn, name: str) -> Tenant | None:
