@@ -36,9 +36,14 @@ class Caller:
     #: An operator that acts for no client in particular: totals are those of all clients.
     sees_all_clients: bool = False
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether the key reaches across clients."""
+        return Scope.OPERATOR in self.scopes
+
     def require(self, scopes: Collection[Scope]) -> None:
         """Raise Forbidden unless the key has each of these scopes; an operator has them all."""
-        if Scope.OPERATOR in self.scopes or self.scopes.issuperset(scopes):
+        if self.is_operator or self.scopes.issuperset(scopes):
             return
         missing = min(scope.name for scope in set(scopes) - self.scopes)
         raise Forbidden(f"This key lacks the scope {missing}.")

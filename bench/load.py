@@ -38,6 +38,11 @@ class Sizes:
     backlog: int = 50_000
     lane_events: int = 500
     rate_limited: int = 2_000
+    #: How many deliveries are stored while a person looks.
+    stored: int = 10_000_000
+    #: Of the scenario that weighs the metrics.
+    pairs: int = 15
+    per_round: int = 10_000
 
     @property
     def subscribed(self) -> int:
@@ -55,6 +60,9 @@ QUICK = Sizes(
     backlog=5_000,
     lane_events=100,
     rate_limited=1_000,
+    stored=100_000,
+    pairs=1,
+    per_round=1_000,
 )
 
 

@@ -9,10 +9,13 @@ from functools import partial
 from typing import Any
 
 from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
+from bench.guide import guide
 from bench.load import Bench, Measured, Sizes, Traffic
+from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
+from bench.wall import wall
 from relay.cli import own_endpoint
-from relay.cli.client import Client
+from relay.cli.api_client import Client
 
 _BATCH = 100
 _LIST = 1000
@@ -98,6 +101,9 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "priority": priority,
     "backlog": backlog,
     "tenants": tenants,
+    "guide": guide,
+    "metrics": metrics,
+    "wall": wall,
 }
 #: What runs when nothing is named, and names that stand for several.
 DEFAULT = ("single", "fanout10", "latency-idle")

@@ -22,7 +22,7 @@ import redis
 
 from bench import cpu
 from bench.programs import CHECKOUT, ProgramFailed
-from relay.cli.client import Client
+from relay.cli.api_client import Client
 from relay.processes import Command, spawn_options
 from relay.settings import read_settings
 from relay.up.data_folder import embedded_urls
@@ -86,11 +86,14 @@ class System:
 
 
 @contextlib.contextmanager
-def started() -> Iterator[System]:
-    """Start everything in a folder of its own, lend it, stop it; the folder stays when the block fails."""
+def started(**settings: str) -> Iterator[System]:
+    """Start everything in a folder of its own, lend it, stop it; the folder stays when the block fails.
+
+    `settings` go before what the environment says.
+    """
     folder = Path(tempfile.mkdtemp(prefix="relay-bench-"))
     folder.chmod(0o755)  # Postgres's own user passes through
-    environment = _environment(folder)
+    environment = {**_environment(folder), **settings}
     command = Command("relay", (str(_RELAY), "up"), CHECKOUT, environment)
     log = folder / "relay.log"
     with log.open("wb") as output:

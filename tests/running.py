@@ -74,10 +74,10 @@ def worker(settings: Settings, log: Path, *, processes: int = 1, home: Path = CH
     return Running(argv, env, log, home=home)
 
 
-def web(settings: Settings, log: Path, *, home: Path = CHECKOUT) -> Running:
-    """A web service of one process, as the Procfile starts it."""
+def web(settings: Settings, log: Path, *, processes: int = 1, home: Path = CHECKOUT) -> Running:
+    """A web service of that many processes, as the Procfile starts it."""
     argv = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "api.app:app"]
-    return Running(argv, environment(settings, WEB_CONCURRENCY="1", PYTHONPATH=str(home)), log, home=home)
+    return Running(argv, environment(settings, WEB_CONCURRENCY=str(processes), PYTHONPATH=str(home)), log, home=home)
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 30.0, *, what: str = "the condition") -> None:

@@ -18,6 +18,7 @@ from relay.insight.explain import FanoutReason
 from relay.intake.events import EventStatus
 from relay.recovery.jobs import JobKind, JobStatus
 from relay.tenancy.scopes import Scope
+from relay.tenancy.tenants import UnknownEventTypes
 
 _MEANINGS: dict[type[Enum], str | None] = {
     AnalyticsDimension: "STATUS: the status code, of attempts only; REASON: of attempts, and why deliveries ended.",
@@ -34,6 +35,7 @@ _MEANINGS: dict[type[Enum], str | None] = {
     " cancelled or released.",
     Reason: "One word for column, log field, metric label and API (there in lower case).",
     Scope: None,
+    UnknownEventTypes: None,
 }
 
 

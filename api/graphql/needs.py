@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import strawberry
-from graphql import GraphQLField
+from graphql import GraphQLField, GraphQLSchema
 from strawberry.schema_directive import Location
 from strawberry.types.field import StrawberryField
 
@@ -27,3 +27,11 @@ def scope_of(field: GraphQLField) -> Scope | None:
     if not isinstance(definition, StrawberryField):
         return None
     return next((directive.scope for directive in definition.directives if isinstance(directive, Needs)), None)
+
+
+def check_needs(schema: GraphQLSchema) -> None:
+    """Raise TypeError for a root field that nobody gave a scope: it must not be served."""
+    for root in filter(None, (schema.query_type, schema.mutation_type)):
+        for name, field in root.fields.items():
+            if scope_of(field) is None:
+                raise TypeError(f"{root.name}.{name} has no @needs.")

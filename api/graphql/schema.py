@@ -12,20 +12,25 @@ from strawberry.tools import merge_types
 from api.graphql import mutations, queries
 from api.graphql.activity import ActivityQuery
 from api.graphql.analytics import AnalyticsQuery
+from api.graphql.api_keys import ApiKeyMutation, ApiKeyQuery
+from api.graphql.clients import ClientMutation, ClientQuery
 from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
 from api.graphql.erasure import ErasureMutation
 from api.graphql.event_types import EventTypeMutation, EventTypeQuery
 from api.graphql.jobs import JobMutation, JobQuery
+from api.graphql.needs import check_needs
 from api.graphql.queues import QueueMutation, QueueQuery
 from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 
-_QUERIES = (queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, EventTypeQuery)
+_QUERIES = (
+    queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery, EventTypeQuery,
+)  # fmt: skip
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
-    EventTypeMutation, ErasureMutation,
+    ClientMutation, ApiKeyMutation, EventTypeMutation, ErasureMutation,
 )  # fmt: skip
 Query = merge_types("Query", _QUERIES)
 Mutation = merge_types("Mutation", _MUTATIONS)
@@ -35,6 +40,7 @@ schema = strawberry.Schema(query=Query, mutation=Mutation, config=StrawberryConf
 
 #: graphql-core's schema under Strawberry's: executed directly, for Strawberry would parse and validate each time anew.
 core_schema: GraphQLSchema = schema._schema  # noqa: SLF001
+check_needs(core_schema)
 
 
 def sdl() -> str:

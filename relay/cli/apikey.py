@@ -6,27 +6,22 @@ It needs what the web processes need to reach the database, or the data folder o
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from relay.catalog.secrets import Vault
-from relay.cli.environment import command_environment, data_dir, with_stand_ins
+from relay.cli.in_database import NO_QUEUE, NOTHING_SEALED, client_named, on_database
+from relay.cli.in_database import environment as command_environment
 from relay.cli.terminal import iso, print_json, table
 from relay.db import Conn
-from relay.errors import NotFound, Unavailable
-from relay.postgres import conninfo
-from relay.settings import SettingsError, read_settings
+from relay.settings import read_settings
 from relay.tenancy import api_keys, tenants
 from relay.tenancy.api_keys import ApiKey
 from relay.tenancy.scopes import CLIENT_SCOPES, Scope
 from relay.tenancy.tenants import Tenant
-from relay.up.development import is_given
 
 _EXAMPLES = """examples:
   relay apikey create --tenant shop
@@ -35,11 +30,7 @@ _EXAMPLES = """examples:
   relay apikey list --tenant shop
   relay apikey revoke --tenant shop 019c3f5e-8a51-7c30-9d55-0a1b2c3d4e5f
 """
-# Stand-ins for what is not given: a key needs no queue, and only a new client's secret is sealed.
-_NO_QUEUE = {"REDIS_URL": "redis://not-needed"}
-_NOTHING_SEALED = {**_NO_QUEUE, "SIGNING_KEY": "not needed to list or revoke API keys"}
 _PAGE = 100
-T = TypeVar("T")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -77,7 +68,7 @@ def _action(
 
 
 def _create(args: argparse.Namespace) -> int:
-    environment = _environment(_NO_QUEUE)
+    environment = command_environment(NO_QUEUE)
     scopes = args.scopes | ({Scope.OPERATOR} if args.operator else set())
 
     async def work(conn: Conn) -> tuple[Tenant, str | None, str]:
@@ -87,7 +78,7 @@ def _create(args: argparse.Namespace) -> int:
             _, key = await api_keys.create(conn, tenant.id, name=args.name, scopes=scopes)
         return tenant, secret, key
 
-    tenant, secret, key = _on_database(environment, work)
+    tenant, secret, key = on_database(environment, work)
     if args.json:
         made = {"key": key, "tenant": tenant.name, "tenantId": str(tenant.id)}
         print_json(made | ({"secret": secret} if secret else {}))
@@ -101,7 +92,7 @@ def _create(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     async def work(conn: Conn) -> list[ApiKey]:
-        tenant, keys, after = await _tenant(conn, args.tenant), list[ApiKey](), None
+        tenant, keys, after = await client_named(conn, args.tenant), list[ApiKey](), None
         while True:
             page = await api_keys.list_(conn, tenant.id, first=_PAGE, after=after)
             keys += page.items
@@ -109,7 +100,7 @@ def _list(args: argparse.Namespace) -> int:
                 return keys
             after = page.items[-1].id
 
-    keys = _on_database(_environment(_NOTHING_SEALED), work)
+    keys = on_database(command_environment(NOTHING_SEALED), work)
     if args.json:
         print_json([_as_json(key) for key in keys])
         return 0
@@ -120,40 +111,14 @@ def _list(args: argparse.Namespace) -> int:
 
 def _revoke(args: argparse.Namespace) -> int:
     async def work(conn: Conn) -> ApiKey:
-        return await api_keys.revoke(conn, (await _tenant(conn, args.tenant)).id, args.id)
+        return await api_keys.revoke(conn, (await client_named(conn, args.tenant)).id, args.id)
 
-    key = _on_database(_environment(_NOTHING_SEALED), work)
+    key = on_database(command_environment(NOTHING_SEALED), work)
     if args.json:
         print_json(_as_json(key))
     else:
         print(f"{key.prefix} ({key.name}) is revoked.")
     return 0
-
-
-async def _tenant(conn: Conn, name: str) -> Tenant:
-    tenant = await tenants.find_by_name(conn, name)
-    if tenant is None:
-        raise NotFound(f"There is no client named {name}.")
-    return tenant
-
-
-def _environment(stand_ins: Mapping[str, str]) -> dict[str, str]:
-    environment = command_environment()
-    if not is_given(environment, "DATABASE_URL"):
-        raise SettingsError(f"DATABASE_URL is not set, and no `relay up` runs with the data folder {data_dir()}.")
-    return with_stand_ins(environment, stand_ins)
-
-
-def _on_database(environment: dict[str, str], work: Callable[[Conn], Awaitable[T]]) -> T:
-    async def connected() -> T:
-        url = read_settings(environment).database_url
-        async with await psycopg.AsyncConnection.connect(conninfo(url), autocommit=True) as conn:
-            return await work(conn)
-
-    try:
-        return asyncio.run(connected())
-    except psycopg.errors.UndefinedTable as cause:
-        raise Unavailable("The database is older than this Relay; run `relay migrate` first.") from cause
 
 
 def _state(key: ApiKey) -> str:

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from relay.cli.client import Client
+from relay.cli.api_client import Client
 from relay.cli.receiver import Arrival
 from relay.cli.terminal import Paint, iso, plain, pretty
 from relay.delivery.signing import verify_relay, verify_standard

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from relay.cli import own_endpoint
-from relay.cli.client import Client, add_connection, connect
+from relay.cli.api_client import Client, add_connection, connect
 from relay.cli.demo_endpoints import Role, serve
 from relay.cli.interrupts import on_interrupt
 from relay.cli.terminal import Paint, buffer_by_line, print_json, table

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from relay.cli.client import Client, add_connection, connect
+from relay.cli.api_client import Client, add_connection, connect
 from relay.cli.terminal import Paint, buffer_by_line, plain, print_json
 from relay.errors import Invalid, Unavailable
 from relay.feed.lines import LEVELS, STATUSES, Line, level_of, wanted

@@ -14,6 +14,7 @@ from importlib import import_module
 import psycopg
 import redis
 
+from relay import __version__
 from relay.errors import RelayError
 from relay.settings import SettingsError
 
@@ -22,6 +23,7 @@ COMMANDS = (
     "relay.cli.up",
     "relay.cli.migrate",
     "relay.cli.worker",
+    "relay.cli.client",
     "relay.cli.apikey",
     "relay.cli.send",
     "relay.cli.listen",
@@ -60,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="relay", description="Relay accepts events and delivers them as signed webhooks."
     )
+    parser.add_argument("--version", action="version", version=f"relay {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         import_module(name).register(subparsers)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from relay.cli.client import Client
+from relay.cli.api_client import Client
 from relay.errors import RelayError
 
 _CREATE = """mutation CreateEndpoint($input: CreateEndpointInput!) {

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from relay.catalog.policies import Policy, new_columns
-from relay.cli.client import add_connection, connect
+from relay.cli.api_client import add_connection, connect
 from relay.cli.terminal import Paint, plain, print_json, span, table
 from relay.delivery.retry import JITTER, RetryPolicy
 from relay.errors import NotFound

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from relay.cli.client import add_connection, connect
+from relay.cli.api_client import add_connection, connect
 from relay.errors import Invalid
 
 _EXAMPLES = """examples:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from relay.cli.client import add_connection, connect
+from relay.cli.api_client import add_connection, connect
 from relay.cli.terminal import print_json
 
 _EXAMPLES = """examples:

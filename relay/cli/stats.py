@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from relay.cli.client import add_connection, connect
+from relay.cli.api_client import add_connection, connect
 from relay.cli.terminal import Paint, print_json, relative, span, table
 
 QUEUE_STATS = """query Stats {

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from relay.cli.client import Client, add_connection, connect
+from relay.cli.api_client import Client, add_connection, connect
 from relay.cli.rates import Rates
 from relay.cli.screen import draw, ended_by_signals, size, whole_screen
 from relay.cli.terminal import Paint, print_json

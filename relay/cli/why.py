@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from relay.cli import story
-from relay.cli.client import add_connection, connect
+from relay.cli.api_client import add_connection, connect
 from relay.cli.terminal import Paint, print_json
 from relay.errors import NotFound
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from relay.db import Database
+from relay.errors import NotFound
 from relay.recovery import erasing, jobs
-from relay.recovery.erase_items import EraseScope
+from relay.recovery.erase_items import EraseScope, next_items, places
 from relay.recovery.erase_spec import EraseSpec, kept
 from relay.recovery.jobs import Job, JobKind
 
 
 async def start_erasure(db: Database, tenant_id: UUID, spec: EraseSpec, *, id: UUID, asked_by: str) -> Job:
-    """Store the job, or for a dry run count and store what came of that; whoever calls this hints a worker."""
+    """Store the job, or for a dry run count and store what came of that; whoever calls this hints a worker.
+
+    Raises NotFound for an id that is of no event of the client, for it may be misspelt.
+    """
+    if spec.ids is not None:
+        await _check_known(db, tenant_id, spec.ids)
     if not spec.dry_run:
         async with db.connection() as conn:
             return await jobs.create(
@@ -23,3 +30,12 @@ async def start_erasure(db: Database, tenant_id: UUID, spec: EraseSpec, *, id: U
         return await jobs.create_counted(
             conn, tenant_id, id=id, kind=JobKind.ERASURE, input=kept(spec.as_json()), total=total, skipped=skipped
         )
+
+
+async def _check_known(db: Database, tenant_id: UUID, ids: Sequence[UUID]) -> None:
+    scope = EraseScope(tenant_id, EraseSpec(ids=list(ids)))
+    async with db.connection() as conn:
+        found, _ = await next_items(conn, scope, await places(conn), after=None, look=len(ids))
+    missing = set(ids) - {one.id for one in found}
+    if missing:
+        raise NotFound("There is no event with this id: " + ", ".join(map(str, sorted(missing)[:10])), field="ids")

@@ -6,13 +6,13 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from relay.db import Conn
 from relay.errors import Invalid, NotFound
 from relay.ids import Uuid7
-from relay.paging import NEWEST, Page, page
+from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
 from relay.tenancy.scopes import Scope
 
 _MARK = "rly_"
@@ -50,12 +50,14 @@ class Principal:
 async def create(
     conn: Conn, tenant_id: UUID, *, name: str, scopes: Iterable[Scope], expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """Make a key and return it with its text, which cannot be had again. Raises Invalid for a bad name or no scope."""
+    """Make a key and return it with its text. Raises Invalid for a bad name, no scope, a time gone by."""
     wanted = sorted(set(scopes))
     if not wanted:
         raise Invalid("scopes must name at least one scope.", field="scopes")
     if not 1 <= len(name) <= _MAX_NAME or not name.isprintable():
         raise Invalid(f"name must be 1 to {_MAX_NAME} printable characters.", field="name")
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise Invalid("expiresAt must be in the future.", field="expiresAt")
     key = _MARK + secrets.token_urlsafe(_RANDOM_BYTES)
     rows = await conn.execute(
         """INSERT INTO api_keys (id, tenant_id, name, prefix, hash, scopes, expires_at)
@@ -92,6 +94,14 @@ async def list_(conn: Conn, tenant_id: UUID, *, first: int, after: UUID | None =
     return page([_api_key(*row) for row in await rows.fetchall()], first=first, after=after)
 
 
+async def count(conn: Conn, tenant_id: UUID) -> int | None:
+    """Count the tenant's keys; None above 10 000."""
+    rows = await conn.execute(
+        "SELECT count(*) FROM (SELECT FROM api_keys WHERE tenant_id = %s LIMIT %s) x", (tenant_id, COUNT_LIMIT + 1)
+    )
+    return exact_count((await rows.fetchall())[0][0])
+
+
 async def revoke(conn: Conn, tenant_id: UUID, id: UUID) -> ApiKey:
     """End the key and return it; revoking it again changes nothing. Raises NotFound."""
     rows = await conn.execute(
@@ -101,7 +111,7 @@ async def revoke(conn: Conn, tenant_id: UUID, id: UUID) -> ApiKey:
     )
     row = await rows.fetchone()
     if row is None:
-        raise NotFound("There is no API key with this id.")
+        raise NotFound("There is no API key with this id.", field="id")
     return _api_key(*row)
 
 

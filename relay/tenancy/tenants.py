@@ -4,31 +4,61 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
+
+import psycopg
 
 from relay.catalog import secrets
 from relay.catalog.secrets import Vault
 from relay.db import Conn
 from relay.delivery.signing import check_secret, new_secret
-from relay.errors import Invalid, NotFound
+from relay.errors import Conflict, Invalid, NotFound
 from relay.ids import Uuid7
+from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
 
 #: The one client of a system without auth.
 DEFAULT_NAME = "default"
 DEFAULT_ID = UUID("00000000-0000-7000-8000-000000000001")
 
 _MAX_NAME = 255
+_MAX_RATE = 1_000_000
 _ids = Uuid7()
+
+
+class UnknownEventTypes(StrEnum):
+    """What becomes of an event whose type nobody created."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A client; `config_version` grows with every change of its endpoints."""
+    """A client; `config_version` grows with every change of its endpoints; rate limit 0: CLIENT_RATE_LIMIT_RPS."""
 
     id: UUID
     name: str
     created_at: datetime
     config_version: int
+    unknown_event_types: UnknownEventTypes
+    rate_limit_per_sec: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSpec:
+    """What can be said of a client; of a change, None leaves what is."""
+
+    name: str | None = None
+    unknown_event_types: UnknownEventTypes | None = None
+    rate_limit_per_sec: int | None = None
+
+    def check(self) -> None:
+        """Raise Invalid, naming the field, for what no client can have."""
+        if self.name is not None:
+            _checked_name(self.name)
+        if self.rate_limit_per_sec is not None and not 0 <= self.rate_limit_per_sec <= _MAX_RATE:
+            raise Invalid(f"rateLimitPerSec must be between 0 and {_MAX_RATE}.", field="rateLimitPerSec")
 
 
 async def ensure(conn: Conn, name: str, *, vault: Vault) -> tuple[Tenant, str | None]:
@@ -54,11 +84,64 @@ async def ensure(conn: Conn, name: str, *, vault: Vault) -> tuple[Tenant, str | 
 async def _insert(conn: Conn, name: str) -> Tenant | None:
     rows = await conn.execute(
         """INSERT INTO tenants (id, name) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING
-           RETURNING id, name, created_at, config_version""",
+           RETURNING id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec""",
         (DEFAULT_ID if name == DEFAULT_NAME else _ids(), name),
     )
     row = await rows.fetchone()
-    return Tenant(*row) if row else None
+    return _tenant(*row) if row else None
+
+
+async def create(conn: Conn, spec: ClientSpec, *, vault: Vault) -> tuple[Tenant, str]:
+    """Make a client and return it with its signing secret, which is shown once. Raises Invalid; Conflict for a name in use."""
+    spec.check()
+    tenant, secret = await ensure(conn, spec.name or "", vault=vault)
+    if secret is None:
+        raise Conflict(f"There is a client named {tenant.name}.", field="name")
+    return await update(conn, tenant.id, spec), secret
+
+
+async def update(conn: Conn, id: UUID, spec: ClientSpec) -> Tenant:
+    """Change what is given. Raises Invalid, NotFound, and Conflict for a name in use."""
+    spec.check()
+    try:
+        async with conn.transaction():
+            rows = await conn.execute(
+                """UPDATE tenants SET name = coalesce(%s, name), config_version = config_version + 1,
+                       unknown_event_types = coalesce(%s, unknown_event_types),
+                       rate_limit_per_sec = coalesce(%s, rate_limit_per_sec)
+                   WHERE id = %s RETURNING id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec""",
+                (spec.name, spec.unknown_event_types, spec.rate_limit_per_sec, id),
+            )
+            row = await rows.fetchone()
+    except psycopg.errors.UniqueViolation as cause:
+        raise Conflict(f"There is a client named {spec.name}.", field="name") from cause
+    if row is None:
+        raise _no_client()
+    return _tenant(*row)
+
+
+async def list_(conn: Conn, *, first: int, after: UUID | None = None) -> Page[Tenant]:
+    """Return the clients, newest first."""
+    rows = await conn.execute(
+        """SELECT id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec
+           FROM tenants WHERE id < %s ORDER BY id DESC LIMIT %s""",
+        (after or NEWEST, first + 1),
+    )
+    return page([_tenant(*row) for row in await rows.fetchall()], first=first, after=after)
+
+
+async def count(conn: Conn) -> int | None:
+    """Count the clients; None above 10 000."""
+    rows = await conn.execute("SELECT count(*) FROM (SELECT FROM tenants LIMIT %s) x", (COUNT_LIMIT + 1,))
+    return exact_count((await rows.fetchall())[0][0])
+
+
+def _tenant(id: UUID, name: str, created_at: datetime, version: int, unknown: str, rate: int) -> Tenant:
+    return Tenant(id, name, created_at, version, UnknownEventTypes(unknown), rate)
+
+
+def _no_client() -> NotFound:
+    return NotFound("There is no client with this id.", field="id")
 
 
 def _checked_name(name: str) -> str:
@@ -69,24 +152,30 @@ def _checked_name(name: str) -> str:
 
 async def find(conn: Conn, id: UUID) -> Tenant | None:
     """Return the tenant, or None."""
-    rows = await conn.execute("SELECT id, name, created_at, config_version FROM tenants WHERE id = %s", (id,))
-    row = await rows.fetchone()
-    return Tenant(*row) if row else None
+    return await _one(conn, id, None)
 
 
 async def get(conn: Conn, id: UUID) -> Tenant:
     """Return the tenant; raise NotFound when there is none."""
     tenant = await find(conn, id)
     if tenant is None:
-        raise NotFound("There is no client with this id.")
+        raise _no_client()
     return tenant
 
 
 async def find_by_name(conn: Conn, name: str) -> Tenant | None:
     """Return the tenant of exactly this name, or None."""
-    rows = await conn.execute("SELECT id, name, created_at, config_version FROM tenants WHERE name = %s", (name,))
+    return await _one(conn, None, name)
+
+
+async def _one(conn: Conn, id: UUID | None, name: str | None) -> Tenant | None:
+    rows = await conn.execute(
+        """SELECT id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec
+           FROM tenants WHERE id = %s OR name = %s""",
+        (id, name),
+    )
     row = await rows.fetchone()
-    return Tenant(*row) if row else None
+    return _tenant(*row) if row else None
 
 
 async def bump(conn: Conn, tenant_id: UUID) -> None:

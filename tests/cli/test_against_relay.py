@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from relay.cli.client import Client
+from relay.cli.api_client import Client
 from tests.cli.conftest import RunningRelay
 
 DEADLINE_S = 20.0

@@ -1,136 +1,68 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from relay.cli.client import Client
-from relay.errors import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
+from relay.cli.main import main
 
 
-@dataclass
-class Script:
-    """What the scripted API answers next, and what it was asked."""
-
-    url: str = ""
-    status: int = 200
-    body: bytes = b"{}"
-    asked: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str) -> None:
+    """What somebody has set who runs Relay with a Postgres of their own."""
+    monkeypatch.setenv("RELAY_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("SIGNING_KEY", "a signing key that only these tests use")
+    monkeypatch.delenv("REDIS_URL", raising=False)
 
 
 @pytest.fixture
-def script() -> Iterator[Script]:
-    script = Script()
+def relay(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: str) -> Any:
+        assert main(["client", *arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            script.asked.append((self.command, self.path, headers, body))
-            self.send_response(script.status)
-            self.send_header("Content-Length", str(len(script.body)))
-            self.end_headers()
-            self.wfile.write(script.body)
-
-        do_GET = do_POST  # noqa: N815
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    script.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield script
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return run
 
 
-def _answer(script: Script, status: int, body: object) -> None:
-    script.status, script.body = status, json.dumps(body).encode()
+def test_a_client_is_made_with_its_key_and_secret_listed_and_changed(relay: Any) -> None:
+    made = relay("create", "shop", "--unknown-types", "refuse", "--rate-limit", "200")
+    assert made["key"].startswith("rly_")
+    assert made["secret"].startswith("whsec_")
+    shown = {"name": "shop", "unknownEventTypes": "REFUSE", "rateLimitPerSec": 200}
+    assert shown.items() <= made.items()
+    (listed,) = relay("list")
+    assert shown.items() <= listed.items()
+    assert not {"key", "secret"} & listed.keys()
+    changed = relay("update", "shop", "--rename", "market", "--rate-limit", "0")
+    assert {"name": "market", "unknownEventTypes": "REFUSE", "rateLimitPerSec": 0}.items() <= changed.items()
 
 
-def test_a_query_goes_out_with_variables_and_key_and_its_data_comes_back(script: Script) -> None:
-    _answer(script, 200, {"data": {"event": None}})
-    assert Client(script.url + "/", key=" rly_abc ").graphql("query Q { event }", {"id": "1"}) == {"event": None}
-    method, path, headers, body = script.asked[0]
-    assert (method, path, headers["x-api-key"]) == ("POST", "/graphql", "rly_abc")
-    assert json.loads(body) == {"query": "query Q { event }", "variables": {"id": "1"}}
+def test_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["client", "create", "shop", "--rate-limit", "5"]) == 0
+    made = capsys.readouterr()
+    assert made.out.startswith("rly_")
+    assert "whsec_" in made.err
+    assert main(["client", "update", "shop", "--unknown-types", "refuse"]) == 0
+    assert capsys.readouterr().out == "shop: unknown types refuse, 5 requests a second.\n"
+    assert main(["client", "list"]) == 0
+    assert capsys.readouterr().out.split()[-3:] == ["shop", "refuse", "5"]
 
 
-@pytest.mark.parametrize("status", [200, 400, 401])
-def test_the_first_error_of_an_answer_is_raised_with_its_field(script: Script, status: int) -> None:
-    error = {"message": "must be 1 to 10.", "extensions": {"code": "INVALID", "field": "priority"}}
-    _answer(script, status, {"data": None, "errors": [error]})
-    with pytest.raises(Invalid, match=r"^priority: must be 1 to 10\.$"):
-        Client(script.url).graphql("query Q { event }")
-
-
-def test_a_field_that_the_sentence_names_is_not_said_twice(script: Script) -> None:
-    _answer(script, 400, {"error": {"code": "INVALID", "message": "priority must be 1 to 10.", "field": "priority"}})
-    with pytest.raises(Invalid, match=r"^priority must be 1 to 10\.$"):
-        Client(script.url).post_event(b"{}")
-
-
-@pytest.mark.parametrize(("code", "error"), [("NOT_FOUND", NotFound), ("CONFLICT", Conflict), ("NEWS", Unavailable)])
-def test_an_error_keeps_its_kind(script: Script, code: str, error: type[Exception]) -> None:
-    _answer(script, 409, {"error": {"code": code, "message": "No."}})
-    with pytest.raises(error, match="No"):
-        Client(script.url).post_event(b"{}")
-
-
-def test_a_missing_key_says_where_to_give_one(script: Script) -> None:
-    _answer(script, 401, {"error": {"code": "UNAUTHENTICATED", "message": "No API key."}})
-    with pytest.raises(Unauthenticated, match="--key or RELAY_API_KEY"):
-        Client(script.url).post_event(b"{}")
-
-
-def test_an_event_is_posted_as_given_with_its_idempotency_key(script: Script) -> None:
-    _answer(script, 202, {"id": "1"})
-    assert Client(script.url).post_event(b'{"payload":1e2}', idempotency_key="k") == ({"id": "1"}, False)
-    _, path, headers, body = script.asked[0]
-    assert (path, headers["idempotency-key"], body) == ("/api/v1/events", "k", b'{"payload":1e2}')
-
-
-def test_an_event_known_before_is_told_apart(script: Script) -> None:
-    _answer(script, 200, {"id": "1"})
-    assert Client(script.url).post_event(b"{}")[1] is True
-
-
-def test_a_page_is_read_as_text(script: Script) -> None:
-    script.body = b"type Query"
-    assert Client(script.url).text("/graphql/schema") == "type Query"
-
-
-@pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (502, b"{}"), (200, b"[]"), (404, b"{" * 5000)])
-def test_a_server_that_is_no_relay_is_recognised(script: Script, status: int, body: bytes) -> None:
-    script.status, script.body = status, body
-    with pytest.raises(Unavailable, match="not as Relay does"):
-        Client(script.url).graphql("query Q { event }")
-
-
-def test_nobody_answering_is_one_sentence_that_says_what_to_do() -> None:
-    with pytest.raises(Unavailable, match=r"^No Relay answers at http://127\.0\.0\.1:1\. .*`relay up`"):
-        Client("http://127.0.0.1:1").graphql("query Q { event }")
-
-
-@pytest.mark.parametrize("url", ["localhost:8080", "ftp://host", ""])
-def test_an_address_without_http_is_refused(url: str) -> None:
-    with pytest.raises(Invalid, match="http://"):
-        Client(url)
-
-
-@pytest.mark.parametrize("url", ["http://", "http://[", "http://a..b", "http://host:99999"])
-def test_an_address_that_cannot_be_asked_is_one_sentence(url: str) -> None:
-    with pytest.raises((Invalid, Unavailable)):
-        Client(url).graphql("query Q { event }")
-
-
-def test_a_key_with_a_line_end_inside_is_refused() -> None:
-    with pytest.raises(Invalid, match="copy it again"):
-        Client("http://127.0.0.1:1", key="rly_a\nb")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["create", "shop"], "There is a client named shop."),
+        (["create", "new", "--rate-limit", "-1"], "rateLimitPerSec must be between 0 and 1000000."),
+        (["update", "nobody", "--rate-limit", "1"], "There is no client named nobody."),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(
+    relay: Any, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    relay("create", "shop")
+    assert main(["client", *arguments]) == 1
+    assert sentence in capsys.readouterr().err
+    assert len(relay("list")) == 1

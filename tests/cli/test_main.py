@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from relay import __version__
 from relay.cli.main import COMMANDS, main
 from relay.cli.worker import dramatiq_command
 from relay.settings import Settings
@@ -29,6 +30,12 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         main([command, "--help"])
     assert ended.value.code == 0
     assert f"usage: relay {command}" in capsys.readouterr().out
+
+
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"relay {__version__}\n")
 
 
 def test_the_help_has_a_line_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,8 +31,10 @@ async def test_the_key_itself_is_stored_nowhere(conn: Conn) -> None:
 
 async def test_unknown_expired_and_revoked_keys_look_the_same(conn: Conn) -> None:
     world = await make_world(conn)
-    past = datetime.now(UTC) - timedelta(seconds=1)
-    _, expired = await api_keys.create(conn, world.tenant_id, name="old", scopes=[Scope.SEND], expires_at=past)
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    old, expired = await api_keys.create(conn, world.tenant_id, name="old", scopes=[Scope.SEND], expires_at=soon)
+    assert await api_keys.find_principal(conn, expired) is not None
+    await conn.execute("UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE id = %s", (old.id,))
     made, revoked = await api_keys.create(conn, world.tenant_id, name="gone", scopes=[Scope.SEND])
     assert (await api_keys.revoke(conn, world.tenant_id, made.id)).revoked_at is not None
     for key in ("", "rly_nothing", "\ud800", "a\0b", expired, revoked):
