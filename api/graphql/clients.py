@@ -147,6 +147,7 @@ class ClientMutation:
             change.before = tenants.audited_fields(await tenants.get_locked(change.conn, key))
             updated = await tenants.update(change.conn, key, spec)
             change.after = tenants.audited_fields(updated)
+        await info.context.sending.types.refresh_soon()
         return client_node(updated)
 
 

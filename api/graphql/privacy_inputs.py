@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from uuid import UUID
 
 import strawberry
 from strawberry import UNSET
 from strawberry.types import get_object_definition
 
-from api.graphql.ids import find_id
+from api.graphql.ids import get_id
 from api.graphql.inputs import build, given
 from relay.recovery.erase_spec import EraseSpec
 
@@ -48,8 +47,8 @@ for _kind in (CreateEventTypeInput, UpdateEventTypeInput, EraseInput):
 
 
 def erase_spec(input: EraseInput) -> EraseSpec:
-    """What the domain takes; an id that cannot be one is of no event."""
+    """What the domain takes; NotFound for an id that cannot be one."""
     fields = given(input)
     if fields.get("ids") is not None:
-        fields["ids"] = [key or UUID(int=0) for key in map(find_id, fields["ids"])]
+        fields["ids"] = [get_id(id, of="event") for id in fields["ids"]]
     return EraseSpec(**fields)

@@ -15,8 +15,8 @@ CREATE INDEX event_types_of_tenant ON event_types (tenant_id, id);
 -- Grows with every change of the tenant's event types, in the same transaction: caches compare it.
 ALTER TABLE tenants ADD COLUMN types_version bigint NOT NULL DEFAULT 1;
 
--- Null: erased (eraseEvents). Days in the archive can be erased too. The release before never sends what is erased, for
--- nothing of it waits any more, and shows its payload as null.
+-- Null: erased (eraseEvents). Days in the archive can be erased too. No older release writes one, and none reads one unless
+-- somebody erases before all processes are new, of which docs/privacy.md warns.
 -- squawk-ignore ban-drop-not-null
 ALTER TABLE events ALTER COLUMN payload DROP NOT NULL;
 DO $$

@@ -124,5 +124,7 @@ async def check(api: Api, job: str, ids: list[str]) -> None:
         assert await api.error(REPLAY, id=id) == ("CONFLICT", None)
     reasons = sorted(str(one["reason"]) for one in (await api.data(STORY, id=ids[0]))["event"]["deliveries"])
     assert reasons == ["ERASED", "OK"]
+    for unknown in ("nonsense", "01890000-0000-7000-8000-000000000000"):
+        assert (await api.error(ERASE, i={"ids": [ids[0], unknown]}))[0] == "NOT_FOUND"
     for refused in ({}, {"eventTypes": ["a.b"]}):
         assert await api.error(ERASE, i=refused) == ("INVALID", "ids")
