@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -27,6 +28,10 @@ NO_VARIABLES = msgspec.Raw(b"null")
 #: The variables of an operation with their types (GraphQLInputType, which has no full type of its own).
 Declared = Mapping[str, Any]
 Reader = Callable[[msgspec.Raw, str], Any]
+
+#: How graphql-core shows the value that it refuses: at the end of a sentence, or as a token of the document.
+_VALUE = re.compile(r"(?:[,;.]? found|(?<=value)): .*", re.IGNORECASE | re.DOTALL)
+_TOKEN = re.compile(r"\b(String|BlockString) ['\"].*['\"]", re.DOTALL)
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -100,6 +105,11 @@ def _object_reader(type_: GraphQLInputObjectType) -> Reader:
     return read
 
 
+def unquoted(message: str) -> str:
+    """A message of graphql-core without the value it refuses, which may be a secret in the wrong place."""
+    return _TOKEN.sub(r"\1", _VALUE.sub(".", message))
+
+
 def refusals(values: Mapping[str, Any], declared: Declared) -> list[Invalid]:
     """Why these variables do not fit their declared types, each with the path of the field at fault."""
     found: list[Invalid] = []
@@ -109,7 +119,7 @@ def refusals(values: Mapping[str, Any], declared: Declared) -> list[Invalid]:
 
         def note(error: GraphQLError, path: list[str | int], *, variable: str = name) -> None:
             where = ".".join(str(part) for part in path) or variable
-            found.append(Invalid(f"{where}: {error.message}", field=where))
+            found.append(Invalid(f"{where}: {unquoted(error.message)}", field=where))
 
         validate_input_value(values.get(name), type_, note)
     return found

@@ -18,7 +18,7 @@ from api.graphql.context import Context
 from api.graphql.documents import Documents, Operation, Rejected
 from api.graphql.places import field_of
 from api.graphql.schema import core_schema, sdl
-from api.graphql.variables import NO_VARIABLES, read_variables, refusals
+from api.graphql.variables import NO_VARIABLES, read_variables, refusals, unquoted
 from api.sending import Sending
 from relay.db import Database
 from relay.errors import Invalid, RelayError, Unauthenticated
@@ -134,7 +134,7 @@ def _refusal(error: GraphQLError, rejected: Rejected, req: Request) -> dict[str,
     """An error from before execution: always INVALID, with the place in the document."""
     cause = error.original_error
     if not isinstance(cause, RelayError):
-        cause = Invalid(error.message, field=field_of(error, rejected.document))
+        cause = Invalid(unquoted(error.message), field=field_of(error, rejected.document))
     return _rendered(error, cause, req)
 
 
@@ -142,7 +142,7 @@ def _field_error(error: GraphQLError, req: Request) -> dict[str, Any]:
     """An error of one field, which may be anybody's exception."""
     request_id = req.context.request_id
     if error.original_error is None:
-        return _rendered(error, Invalid(error.message), req)
+        return _rendered(error, Invalid(unquoted(error.message)), req)
     return _rendered(error, shown(error.original_error, request_id=request_id), req)
 
 

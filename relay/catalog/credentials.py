@@ -159,20 +159,35 @@ def _seen(kind: str, seen: Any) -> dict[str, Any]:
     }
 
 
-async def opened(conn: Conn, versions: Mapping[UUID, int], vault: Vault) -> dict[UUID, Credentials]:
-    """Return what the requests to these endpoints carry, by endpoint; those without credentials are absent."""
+async def opened(
+    conn: Conn, versions: Mapping[UUID, int], vault: Vault, unreadable: dict[UUID, str]
+) -> dict[UUID, Credentials]:
+    """Return what the requests to these endpoints carry, by endpoint; those without credentials are absent.
+
+    An endpoint whose credentials cannot be read gets into `unreadable`, with a sentence that says why.
+    """
     rows = await conn.execute(
         "SELECT endpoint_id, kind, sealed, key_id FROM credentials WHERE endpoint_id = ANY(%s::uuid[])",
         (list(versions),),
     )
     found: dict[UUID, Credentials] = {}
     async for endpoint_id, kind, sealed, key_id in rows:
-        content = msgspec.json.decode(vault.open(bytes(sealed), owner=endpoint_id, key_id=bytes(key_id)))
-        if content["kind"] != kind:
-            raise Unavailable("An endpoint's credentials are not of the kind they are kept as.")
-        before = found.get(endpoint_id, Credentials(endpoint_id, versions[endpoint_id]))
-        found[endpoint_id] = _with(before, kind, content["secret"])
+        try:
+            secret = _opened(bytes(sealed), kind, endpoint_id, vault, key_id=bytes(key_id))
+        except Unavailable as cause:
+            unreadable[endpoint_id] = str(cause)
+            continue
+        found[endpoint_id] = _with(
+            found.get(endpoint_id, Credentials(endpoint_id, versions[endpoint_id])), kind, secret
+        )
     return found
+
+
+def _opened(sealed: bytes, kind: str, endpoint_id: UUID, vault: Vault, *, key_id: bytes) -> Any:
+    content = msgspec.json.decode(vault.open(sealed, owner=endpoint_id, key_id=key_id))
+    if content["kind"] != kind:
+        raise Unavailable("An endpoint's credentials are not of the kind they are kept as.")
+    return content["secret"]
 
 
 def _with(before: Credentials, kind: str, secret: Any) -> Credentials:

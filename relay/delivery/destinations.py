@@ -12,6 +12,7 @@ from relay.db import Conn
 from relay.delivery.authorization import Credentials
 from relay.delivery.live import Claimed
 from relay.delivery.retry import RetryPolicy
+from relay.errors import Unavailable
 
 _CACHED = 20_000
 
@@ -20,7 +21,7 @@ _CACHED = 20_000
 class Destination:
     """An endpoint as the sender needs it. `secrets` come newest first, each with the Unix time it ends (None: never).
 
-    `rate_limit_per_sec` 0 is no limit.
+    `rate_limit_per_sec` 0 is no limit. `unreadable` says why nothing can be sent: a secret cannot be opened.
     """
 
     id: UUID
@@ -37,6 +38,7 @@ class Destination:
     disabled: bool
     deleted: bool
     credentials: Credentials | None = None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,18 @@ class Destinations:
         return (await self._newer(conn, {endpoint_id: 0}))[endpoint_id]
 
     async def _newer(self, conn: Conn, wanted: dict[UUID, int]) -> dict[UUID, Destination]:
-        stale = [id for id, version in wanted.items() if id not in self._known or self._known[id].version < version]
+        stale = [id for id, version in wanted.items() if self._is_stale(id, version)]
         if stale:
             if len(self._known) + len(stale) > _CACHED:
                 self._known.clear()
                 stale = list(wanted)
             self._known.update(await self._read(conn, stale))
         return {id: self._known[id] for id in wanted}
+
+    def _is_stale(self, id: UUID, version: int) -> bool:
+        """What could not be read is read anew each time: `relay keys rotate` may have mended it."""
+        known = self._known.get(id)
+        return known is None or known.version < version or known.unreadable is not None
 
     def known(self, endpoint_id: UUID) -> Destination | None:
         """What was last read of an endpoint."""
@@ -94,9 +101,10 @@ class Destinations:
             (list(ids),),
         )
         endpoints = await rows.fetchall()
-        secrets = await self._secrets(conn, {row[13] for row in endpoints})
+        unreadable: dict[UUID, str] = {}
+        secrets = await self._secrets(conn, {row[13] for row in endpoints}, unreadable)
         authorized = {row[0]: row[1] for row in endpoints if row[18]}
-        opened = await credentials.opened(conn, authorized, self._vault) if authorized else {}
+        opened = await credentials.opened(conn, authorized, self._vault, unreadable) if authorized else {}
         return {
             row[0]: Destination(
                 id=row[0],
@@ -113,11 +121,15 @@ class Destinations:
                 disabled=row[15],
                 deleted=row[12],
                 credentials=opened.get(row[0]),
+                unreadable=unreadable.get(row[13]) or unreadable.get(row[0]),
             )
             for row in endpoints
         }
 
-    async def _secrets(self, conn: Conn, owners: set[UUID]) -> dict[UUID, tuple[tuple[str, float | None], ...]]:
+    async def _secrets(
+        self, conn: Conn, owners: set[UUID], unreadable: dict[UUID, str]
+    ) -> dict[UUID, tuple[tuple[str, float | None], ...]]:
+        """What signs, by owner; an owner of one that cannot be opened gets into `unreadable`, and holds up no other."""
         rows = await conn.execute(
             """SELECT owner_id, sealed, key_id, extract(epoch FROM expires_at)::float8 FROM secrets
                WHERE owner_id = ANY(%s::uuid[]) AND (expires_at IS NULL OR expires_at > now()) ORDER BY owner_id, slot""",
@@ -125,7 +137,11 @@ class Destinations:
         )
         found: dict[UUID, tuple[tuple[str, float | None], ...]] = {}
         async for owner, sealed, key_id, expires_at in rows:
-            secret = self._vault.open(bytes(sealed), owner=owner, key_id=bytes(key_id))
+            try:
+                secret = self._vault.open(bytes(sealed), owner=owner, key_id=bytes(key_id))
+            except Unavailable as cause:
+                unreadable[owner] = str(cause)
+                continue
             found[owner] = (*found.get(owner, ()), (secret, expires_at))
         return found
 

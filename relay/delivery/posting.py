@@ -36,10 +36,15 @@ class Posting:
 
     def post(self, shipment: Shipment, flow: Flow, *, end: Callable[[], None]) -> None:
         """Send a shipment; `end` is called once there is an outcome."""
+        if shipment.destination.unreadable is not None:
+            self._not_signed(shipment, shipment.destination.unreadable)
+            asyncio.get_running_loop().call_soon(end)
+            return
         try:
             request = build_request(shipment.delivery, shipment.content, shipment.destination, now_s=time.time())
         except ValueError as cause:
-            self._not_signed(shipment, cause)
+            _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause, extra=shipment.delivery.ids)
+            self._not_signed(shipment, "Relay could not sign the request.")
             asyncio.get_running_loop().call_soon(end)
             return
         if self.spans is not None:
@@ -89,7 +94,6 @@ class Posting:
         if self.spans is not None:
             self.spans.attempted(shipment.delivery, outcome, attempt)
 
-    def _not_signed(self, shipment: Shipment, cause: ValueError) -> None:
-        _LOG.error("delivery %s cannot be signed: %s", shipment.delivery.id, cause, extra=shipment.delivery.ids)
-        attempt = Attempt(Reason.AUTH_FAILED, shipment.destination.url, 0.0, error="Relay could not sign the request.")
+    def _not_signed(self, shipment: Shipment, why: str) -> None:
+        attempt = Attempt(Reason.AUTH_FAILED, shipment.destination.url, 0.0, error=why)
         self._record(shipment, outcome_of(shipment, Reason.AUTH_FAILED), attempt)

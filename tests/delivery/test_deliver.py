@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from relay.catalog import endpoints
 from relay.db import Conn
@@ -185,3 +186,26 @@ async def test_a_lane_message_under_an_old_fence_or_for_a_held_lane_does_nothing
         assert not crew.holder._tasks
         assert not crew.holdings.lanes
         assert not sink.arrivals
+
+
+@pytest.mark.parametrize("table", ["secrets", "credentials"])
+async def test_a_secret_that_cannot_be_read_holds_up_its_own_endpoint_only(
+    crew: Worker, shop: Shop, conn: Conn, table: str
+) -> None:
+    with Sink() as sink:
+        for path in ("/lost", "/good"):
+            await shop.endpoint(
+                sink.url(path), secret_headers={"X-Token": "of the customer"}, retry_schedule=[3_600_000]
+            )
+        lost = SQL(
+            "UPDATE {} SET sealed = %s, key_id = %s WHERE {} = (SELECT id FROM endpoints WHERE url LIKE '%%/lost')"
+        )
+        owner = Identifier("owner_id" if table == "secrets" else "endpoint_id")
+        await conn.execute(lost.format(Identifier(table), owner), (b"0" * 40, b"of a key"))
+        await shop.send(2)
+        await crew.deliverer.deliver(await fan_out(shop))
+        await until_true(conn, "SELECT count(*) = 4 FROM attempts")
+        assert {arrival.path for arrival in sink.arrivals} == {"/good"}
+    tried = await rows(conn, "SELECT DISTINCT reason, error ~ 'SIGNING_KEY' FROM attempts WHERE reason <> 'ok'")
+    assert tried == [("auth_failed", True)]
+    assert await rows(conn, "SELECT count(*) FROM live") == [(2,)]  # they are tried again
