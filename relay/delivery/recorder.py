@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
@@ -20,6 +21,9 @@ from relay.delivery.record import Attempt, Recorded, move_heads, record
 
 MAX_ROWS = 200
 MAX_KEPT = 10_000
+# Answers in memory, about: beyond half of it backlogs wait, beyond all of it everything does.
+MAX_KEPT_BYTES = 8 << 20
+MAX_BATCH_BYTES = 1 << 20
 _GATHER_S = 0.003
 _LOG = logging.getLogger(__name__)
 
@@ -73,6 +77,7 @@ class Recorder:
         self._holdings = holdings
         self._on_dead = on_dead
         self._outcomes: dict[tuple[UUID, int], Recorded] = {}
+        self._bytes = 0
         self._returns: dict[tuple[UUID, int], Claimed] = {}
         self._flushing: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
@@ -81,11 +86,19 @@ class Recorder:
     @property
     def full(self) -> bool:
         """True while so many outcomes are kept that nothing more may be sent."""
-        return len(self._outcomes) >= MAX_KEPT
+        return len(self._outcomes) >= MAX_KEPT or self._bytes >= MAX_KEPT_BYTES
+
+    @property
+    def behind(self) -> bool:
+        """True while half of that is kept, so that backlogs should wait and what is new need not."""
+        return len(self._outcomes) >= MAX_KEPT // 2 or self._bytes >= MAX_KEPT_BYTES // 2
 
     def add(self, outcome: Recorded) -> None:
         """Record this outcome soon, and at once what holds up its lane; of two for the same fence the first counts."""
-        self._outcomes.setdefault((outcome.delivery.id, outcome.delivery.fence), outcome)
+        key = (outcome.delivery.id, outcome.delivery.fence)
+        if key not in self._outcomes:
+            self._outcomes[key] = outcome
+            self._bytes += _size(outcome)
         if outcome.delivery.seq is not None:
             self._urgent.set()
         self._flush_soon()
@@ -130,16 +143,28 @@ class Recorder:
 
     async def _write_outcomes(self) -> None:
         self._urgent.clear()
-        keys = list(self._outcomes)[:MAX_ROWS]
+        keys = self._next_batch()
         batch = sorted((self._outcomes[key] for key in keys), key=lambda one: one.delivery.id)
         if batch:
             await write_all(self._db, batch, self._record, hopeless=self._record_without_answer)
             written = {key: self._outcomes.pop(key) for key in keys}
+            self._bytes -= sum(map(_size, written.values()))
             self._holdings.forget(keys)
             for key, one in written.items():
                 if key not in self._followed:
                     one.done()
             self._followed.clear()
+
+    def _next_batch(self) -> list[tuple[UUID, int]]:
+        """The oldest, as many as one statement should carry: at least one, if there is any."""
+        keys: list[tuple[UUID, int]] = []
+        left = MAX_BATCH_BYTES
+        for key, outcome in islice(self._outcomes.items(), MAX_ROWS):
+            if left <= 0:
+                break
+            left -= _size(outcome)
+            keys.append(key)
+        return keys
 
     async def _record(self, conn: Conn, batch: Sequence[Recorded]) -> None:
         ordered = [one for one in batch if one.delivery.seq is not None]
@@ -213,6 +238,15 @@ class Recorder:
 
     async def _cannot_return(self, one: Claimed, cause: Exception) -> None:
         _LOG.error("delivery %s cannot be put back; the beat will try: %s", one.id, cause, extra=one.ids)
+
+
+def _size(outcome: Recorded) -> int:
+    """About how many bytes of an answer it keeps."""
+    attempt = outcome.attempt
+    if attempt is None:
+        return 0
+    headers = attempt.response_headers
+    return len(attempt.body or b"") + (sum(map(len, headers.values())) if headers else 0)
 
 
 async def _go_on(conn: Conn, ordered: Sequence[Recorded], dead: Sequence[UUID], step: NextStep | None) -> None:

@@ -51,8 +51,8 @@ class Sender:
             yield
 
     def room_for(self, destination: Destination, *, tier: int) -> int:
-        """How many more of this endpoint's deliveries of a tier can be used now."""
-        if self._stopped or self._quiet.locked():
+        """How many more of this endpoint's deliveries of a tier can be used now: none while the recorder is behind."""
+        if self._stopped or self._quiet.locked() or self._recorder.behind:
             return 0
         flow = self._flow(destination)
         return max(0, min(flow.room(tier), self._slots.left(destination.tenant_id)))

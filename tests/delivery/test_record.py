@@ -15,7 +15,7 @@ from relay.delivery.holdings import Holdings
 from relay.delivery.live import Claimed, claim
 from relay.delivery.outcomes import Cancelled, Dead, Delivered, Reason, Retry
 from relay.delivery.record import Recorded, record
-from relay.delivery.recorder import Recorder
+from relay.delivery.recorder import MAX_BATCH_BYTES, MAX_KEPT_BYTES, Recorder
 from relay.settings import Settings
 from tests.delivery.crew import NOWHERE, claimed, fan_out, recorded, rows
 from tests.shop import Shop, open_shop
@@ -162,3 +162,21 @@ async def test_a_retry_does_not_take_what_another_worker_owns_by_now(shop: Shop,
     await conn.execute("UPDATE live SET owner = 2")
     await record(conn, [recorded(ours, Retry(Reason.HTTP_SERVER_ERROR, 1.0))])
     assert await rows(conn, "SELECT owner, due_at, attempts FROM live") == [(2, None, 0)]
+
+
+async def test_large_answers_that_are_not_recorded_yet_hold_up_backlogs_first_and_then_everything(
+    shop: Shop, conn: Conn, recorder: Recorder
+) -> None:
+    batches: list[int] = []
+    recorder.on_recorded.append(lambda batch: batches.append(len(batch)))
+    size = MAX_BATCH_BYTES // 2
+    seen: list[tuple[bool, bool]] = []
+    for one in await claimed(shop, conn, MAX_KEPT_BYTES // size):
+        recorder.add(recorded(one, Delivered(), status=200, body=bytes(size)))
+        recorder.add(recorded(one, Delivered(), status=200, body=bytes(size)))  # counts once
+        seen.append((recorder.behind, recorder.full))
+    half = len(seen) // 2
+    assert seen == [(False, False)] * (half - 1) + [(True, False)] * half + [(True, True)]
+    await recorder.flush()
+    assert (recorder.behind, recorder.full) == (False, False)
+    assert batches == [2] * half
