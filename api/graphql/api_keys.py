@@ -7,6 +7,7 @@ from datetime import datetime
 import strawberry
 from strawberry import UNSET
 
+from api.graphql.audited import audited
 from api.graphql.context import RelayInfo
 from api.graphql.ids import get_id
 from api.graphql.inputs import or_null
@@ -14,6 +15,7 @@ from api.graphql.needs import Needs
 from api.graphql.paging import Connection, connect, first_and_after
 from relay.errors import Invalid
 from relay.tenancy import api_keys
+from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import CLIENT_SCOPES, Scope
 
 _ADMIN = [Needs(scope=Scope.ADMIN)]
@@ -95,19 +97,22 @@ class ApiKeyMutation:
         if not CLIENT_SCOPES.issuperset(input.scopes):
             raise Invalid("scopes may be SEND, READ, MANAGE and ADMIN.", field="scopes")
         info.context.caller.require(input.scopes)
-        async with info.context.db.transaction() as conn:
+        async with audited(info, Subject.API_KEY) as change:
             record, key = await api_keys.create(
-                conn,
+                change.conn,
                 info.context.tenant_id,
                 name=input.name,
                 scopes=input.scopes,
                 expires_at=or_null(input.expires_at),
             )
+            change.subject_id, change.after = record.id, api_keys.audited_fields(record)
         return CreatedApiKey(api_key=api_key_node(record), key=key)
 
     @strawberry.mutation(directives=_ADMIN, description="It ends within 5 s; revoking it again changes nothing.")
     async def revoke_api_key(self, info: RelayInfo, id: strawberry.ID) -> ApiKey:
         """End a key."""
         key = get_id(id, of="API key")
-        async with info.context.db.transaction() as conn:
-            return api_key_node(await api_keys.revoke(conn, info.context.tenant_id, key))
+        async with audited(info, Subject.API_KEY, key) as change:
+            revoked = await api_keys.revoke(change.conn, info.context.tenant_id, key)
+            change.after = {"revokedAt": revoked.revoked_at}
+        return api_key_node(revoked)

@@ -14,12 +14,14 @@ import strawberry
 from strawberry import UNSET
 
 from api.auth import Caller
+from api.graphql.audited import audited
 from api.graphql.context import RelayInfo
 from api.graphql.ids import get_id
 from api.graphql.needs import Needs
 from api.graphql.paging import Connection, connect, first_and_after
 from relay.errors import Forbidden, Invalid, NotFound
 from relay.tenancy import api_keys, tenants
+from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import CLIENT_SCOPES, Scope
 from relay.tenancy.tenants import ClientSpec, Tenant, UnknownEventTypes
 
@@ -120,9 +122,11 @@ class ClientMutation:
     async def create_client(self, info: RelayInfo, input: CreateClientInput) -> CreatedClient:
         """Make a client with a key and a secret of its own."""
         spec = ClientSpec(input.name, input.unknown_event_types, input.rate_limit_per_sec)
-        async with info.context.db.transaction() as conn:
-            tenant, secret = await tenants.create(conn, spec, vault=info.context.web.vault)
-            _, key = await api_keys.create(conn, tenant.id, name=_FIRST_KEY, scopes=CLIENT_SCOPES)
+        async with audited(info, Subject.CLIENT) as change:
+            tenant, secret = await tenants.create(change.conn, spec, vault=info.context.web.vault)
+            first, key = await api_keys.create(change.conn, tenant.id, name=_FIRST_KEY, scopes=CLIENT_SCOPES)
+            change.tenant_id = change.subject_id = tenant.id
+            change.after = {**tenants.audited_fields(tenant), "firstKey": first.prefix}
         return CreatedClient(client=client_node(tenant), key=key, secret=secret)
 
     @strawberry.mutation(
@@ -138,8 +142,12 @@ class ClientMutation:
         if given.get("name", "") is None:
             raise Invalid("name must not be null: a client has one.", field="name")
         spec = ClientSpec(**{name: _DEFAULTS[name] if value is None else value for name, value in given.items()})
-        async with info.context.db.transaction() as conn:
-            return client_node(await tenants.update(conn, key, spec))
+        async with audited(info, Subject.CLIENT, key) as change:
+            change.tenant_id = key
+            before = await tenants.get_locked(change.conn, key)
+            changed = await tenants.update(change.conn, key, spec)
+            change.before, change.after = tenants.audited_fields(before), tenants.audited_fields(changed)
+        return client_node(changed)
 
 
 def _check_may_change(caller: Caller, id: UUID, given: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 import strawberry
 from strawberry import UNSET
 
+from api.graphql.audited import audited
 from api.graphql.context import RelayInfo
 from api.graphql.ids import find_id, get_id
 from api.graphql.inputs import given
@@ -15,6 +16,7 @@ from api.graphql.paging import Connection, connect, first_and_after
 from api.graphql.privacy_inputs import CreateEventTypeInput, UpdateEventTypeInput
 from relay.catalog import event_types
 from relay.catalog.event_types import EventTypeChange, EventTypeSpec
+from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import Scope
 
 _READ = [Needs(scope=Scope.READ)]
@@ -93,8 +95,10 @@ class EventTypeMutation:
     async def create_event_type(self, info: RelayInfo, input: CreateEventTypeInput) -> EventType:
         """Describe a type of events."""
         web, spec = info.context.web, EventTypeSpec(**given(input))
-        async with web.db.transaction() as conn:
-            made = await event_types.create(conn, info.context.tenant_id, spec, id=web.ids())
+        id = web.ids()
+        async with audited(info, Subject.EVENT_TYPE, id) as writing:
+            made = await event_types.create(writing.conn, info.context.tenant_id, spec, id=id)
+            writing.after = event_types.audited_fields(made)
         await info.context.sending.types.refresh_soon()
         return event_type_node(made)
 
@@ -102,8 +106,10 @@ class EventTypeMutation:
     async def update_event_type(self, info: RelayInfo, id: strawberry.ID, input: UpdateEventTypeInput) -> EventType:
         """Change a type of events: what is absent stays, null clears."""
         change, key = EventTypeChange(**given(input)), get_id(id, of="event type")
-        async with info.context.db.transaction() as conn:
-            changed = await event_types.update(conn, info.context.tenant_id, key, change)
+        async with audited(info, Subject.EVENT_TYPE, key) as writing:
+            before = await event_types.get_locked(writing.conn, info.context.tenant_id, key)
+            changed = await event_types.update(writing.conn, info.context.tenant_id, key, change)
+            writing.before, writing.after = event_types.audited_fields(before), event_types.audited_fields(changed)
         await info.context.sending.types.refresh_soon()
         return event_type_node(changed)
 
@@ -113,7 +119,9 @@ class EventTypeMutation:
     async def delete_event_type(self, info: RelayInfo, id: strawberry.ID) -> bool:
         """Forget a type of events."""
         key = get_id(id, of="event type")
-        async with info.context.db.transaction() as conn:
-            await event_types.delete(conn, info.context.tenant_id, key)
+        async with audited(info, Subject.EVENT_TYPE, key) as writing:
+            before = await event_types.get_locked(writing.conn, info.context.tenant_id, key)
+            await event_types.delete(writing.conn, info.context.tenant_id, key)
+            writing.before = event_types.audited_fields(before)
         await info.context.sending.types.refresh_soon()
         return True

@@ -7,12 +7,14 @@ from datetime import datetime
 import strawberry
 from strawberry import UNSET
 
+from api.graphql.audited import audited
 from api.graphql.context import RelayInfo
 from api.graphql.ids import get_id
 from api.graphql.inputs import or_null
 from api.graphql.needs import Needs
 from api.graphql.nodes import Endpoint, endpoint_node
-from relay.catalog import endpoint_secrets, endpoints
+from relay.catalog import endpoint_secrets, endpoints, secrets
+from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import Scope
 
 _MANAGE = [Needs(scope=Scope.MANAGE)]
@@ -46,16 +48,17 @@ class EndpointSecretMutation:
     ) -> EndpointSecretRotation:
         """Give an endpoint a new secret."""
         tenant_id, key = info.context.tenant_id, get_id(id, of="endpoint")
-        async with info.context.db.transaction() as conn:
+        async with audited(info, Subject.ENDPOINT, key) as change:
             fresh, ends_at = await endpoint_secrets.rotate(
-                conn,
+                change.conn,
                 tenant_id,
                 key,
                 vault=info.context.web.vault,
                 secret=or_null(secret),
                 overlap_s=_DAY_S if overlap_seconds is None else overlap_seconds,
             )
-            record = await endpoints.get(conn, tenant_id, key)
+            record = await endpoints.get(change.conn, tenant_id, key)
+            change.after = {"secret": fresh, "previousExpiresAt": ends_at}
         return EndpointSecretRotation(
             endpoint=endpoint_node(record), new_secret=fresh, previous_secret_expires_at=ends_at
         )
@@ -64,6 +67,10 @@ class EndpointSecretMutation:
     async def clear_previous_secret(self, info: RelayInfo, id: strawberry.ID) -> Endpoint:
         """End the overlap."""
         tenant_id, key = info.context.tenant_id, get_id(id, of="endpoint")
-        async with info.context.db.transaction() as conn:
-            await endpoint_secrets.clear_previous(conn, tenant_id, key)
-            return endpoint_node(await endpoints.get(conn, tenant_id, key))
+        async with audited(info, Subject.ENDPOINT, key) as change:
+            record = await endpoints.get_locked(change.conn, tenant_id, key)
+            known = (await secrets.shown(change.conn, [key])).get(key, secrets.Shown())
+            await endpoint_secrets.clear_previous(change.conn, tenant_id, key)
+            change.before = {"previousExpiresAt": known.previous_expires_at}
+            change.after = {"previousExpiresAt": None}
+        return endpoint_node(record)

@@ -17,6 +17,7 @@ from relay.db import Conn
 from relay.errors import Conflict, Invalid, NotFound
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
 from relay.specs import Spec, Text
+from relay.tenancy import audit
 
 MAX_PATHS = 50
 
@@ -127,6 +128,20 @@ async def delete(conn: Conn, tenant_id: UUID, id: UUID) -> None:
 async def _bump(conn: Conn, tenant_id: UUID) -> None:
     """Tell every cache; last, for it locks the tenant until the commit."""
     await conn.execute("UPDATE tenants SET types_version = types_version + 1 WHERE id = %s", (tenant_id,))
+
+
+async def get_locked(conn: Conn, tenant_id: UUID, id: UUID) -> EventType:
+    """Return the client's type, locked until the commit: what it is before a change. Raises NotFound."""
+    rows = await conn.execute(_SELECT + sql.SQL("AND id = %(id)s FOR UPDATE"), {"tenant_id": tenant_id, "id": id})
+    row = await rows.fetchone()
+    if row is None:
+        raise _not_found()
+    return EventType(*row)
+
+
+def audited_fields(type_: EventType) -> dict[str, Any]:
+    """What the audit log shows of a type, by API names."""
+    return audit.fields_of(type_, ("name", "description", "redact_paths"))
 
 
 async def find(conn: Conn, tenant_id: UUID, id: UUID) -> EventType | None:

@@ -14,7 +14,8 @@ from relay.cli.in_database import NO_QUEUE, NOTHING_SEALED, client_named, enviro
 from relay.cli.terminal import iso, print_json, table
 from relay.db import Conn
 from relay.settings import read_settings
-from relay.tenancy import api_keys, tenants
+from relay.tenancy import api_keys, audit, tenants
+from relay.tenancy.audit import CLI, Change, Subject
 from relay.tenancy.scopes import CLIENT_SCOPES
 from relay.tenancy.tenants import ClientSpec, Tenant, UnknownEventTypes
 
@@ -71,7 +72,10 @@ def _create(args: argparse.Namespace) -> int:
     async def work(conn: Conn) -> tuple[Tenant, str, str]:
         async with conn.transaction():
             tenant, secret = await tenants.create(conn, spec, vault=Vault.of(read_settings(given)))
-            _, key = await api_keys.create(conn, tenant.id, name="first", scopes=CLIENT_SCOPES)
+            first, key = await api_keys.create(conn, tenant.id, name="first", scopes=CLIENT_SCOPES)
+            after = {**tenants.audited_fields(tenant), "firstKey": first.prefix}
+            entry = Change("createClient", Subject.CLIENT, tenant.id, after=after)
+            await audit.write(conn, tenant.id, entry, actor=CLI)
         return tenant, secret, key
 
     tenant, secret, key = on_database(given, work)
@@ -107,7 +111,13 @@ def _update(args: argparse.Namespace) -> int:
     spec = ClientSpec(args.rename, args.unknown_types, args.rate_limit)
 
     async def work(conn: Conn) -> Tenant:
-        return await tenants.update(conn, (await client_named(conn, args.name)).id, spec)
+        id = (await client_named(conn, args.name)).id
+        async with conn.transaction():
+            before = tenants.audited_fields(await tenants.get_locked(conn, id))
+            changed = await tenants.update(conn, id, spec)
+            entry = Change("updateClient", Subject.CLIENT, id, before, tenants.audited_fields(changed))
+            await audit.write(conn, id, entry, actor=CLI)
+        return changed
 
     tenant = on_database(environment(NOTHING_SEALED), work)
     if args.json:

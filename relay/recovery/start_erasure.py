@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from relay.db import Database
+from relay.db import Conn, Database
 from relay.recovery import erasing, jobs
 from relay.recovery.erase_items import EraseScope
 from relay.recovery.erase_spec import EraseSpec, kept
 from relay.recovery.jobs import Job, JobKind
 
 
-async def start_erasure(db: Database, tenant_id: UUID, spec: EraseSpec, *, id: UUID, asked_by: str) -> Job:
-    """Store the job, or for a dry run count and store what came of that; whoever calls this hints a worker."""
+async def _unheard(_conn: Conn, _job: Job) -> None:
+    pass
+
+
+async def start_erasure(
+    db: Database,
+    tenant_id: UUID,
+    spec: EraseSpec,
+    *,
+    id: UUID,
+    asked_by: str,
+    started: Callable[[Conn, Job], Awaitable[None]] = _unheard,
+) -> Job:
+    """Store the job, or for a dry run count and store what came of that; whoever calls this hints a worker.
+
+    `started` is called in the transaction that stores a job, and not for a dry run, which changes nothing.
+    """
     if not spec.dry_run:
-        async with db.connection() as conn:
-            return await jobs.create(
+        async with db.transaction() as conn:
+            job = await jobs.create(
                 conn, tenant_id, id=id, kind=JobKind.ERASURE, input=spec.as_json(), result={"askedBy": asked_by}
             )
+            await started(conn, job)
+        return job
     total, skipped = await erasing.count(db, EraseScope(tenant_id, spec))
     async with db.connection() as conn:
         return await jobs.create_counted(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -17,6 +18,7 @@ from relay.delivery.signing import check_secret, new_secret
 from relay.errors import Conflict, Invalid, NotFound
 from relay.ids import Uuid7
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
+from relay.tenancy import audit
 
 #: The one client of a system without auth.
 DEFAULT_NAME = "default"
@@ -175,6 +177,17 @@ async def get(conn: Conn, id: UUID) -> Tenant:
     if tenant is None:
         raise _no_client()
     return tenant
+
+
+async def get_locked(conn: Conn, id: UUID) -> Tenant:
+    """Return the tenant, locked until the commit: what it is before a change. Raises NotFound."""
+    await conn.execute("SELECT FROM tenants WHERE id = %s FOR NO KEY UPDATE", (id,))
+    return await get(conn, id)
+
+
+def audited_fields(tenant: Tenant) -> dict[str, Any]:
+    """What the audit log shows of a client, by API names."""
+    return audit.fields_of(tenant, ("name", "unknown_event_types", "rate_limit_per_sec"))
 
 
 async def rate_limit(conn: Conn, id: UUID) -> int:
