@@ -124,9 +124,9 @@ class ClientMutation:
         spec = ClientSpec(input.name, input.unknown_event_types, input.rate_limit_per_sec)
         async with audited(info, Subject.CLIENT) as change:
             tenant, secret = await tenants.create(change.conn, spec, vault=info.context.web.vault)
-            _, key = await api_keys.create(change.conn, tenant.id, name=_FIRST_KEY, scopes=CLIENT_SCOPES)
+            first, key = await api_keys.create(change.conn, tenant.id, name=_FIRST_KEY, scopes=CLIENT_SCOPES)
             change.tenant_id = change.subject_id = tenant.id
-            change.after = tenants.audited_fields(tenant)
+            change.after = {**tenants.audited_fields(tenant), "firstKey": first.prefix}
         return CreatedClient(client=client_node(tenant), key=key, secret=secret)
 
     @strawberry.mutation(
@@ -144,11 +144,10 @@ class ClientMutation:
         spec = ClientSpec(**{name: _DEFAULTS[name] if value is None else value for name, value in given.items()})
         async with audited(info, Subject.CLIENT, key) as change:
             change.tenant_id = key
-            change.before = tenants.audited_fields(await tenants.get_locked(change.conn, key))
-            updated = await tenants.update(change.conn, key, spec)
-            change.after = tenants.audited_fields(updated)
-        await info.context.sending.types.refresh_soon()
-        return client_node(updated)
+            before = await tenants.get_locked(change.conn, key)
+            changed = await tenants.update(change.conn, key, spec)
+            change.before, change.after = tenants.audited_fields(before), tenants.audited_fields(changed)
+        return client_node(changed)
 
 
 def _check_may_change(caller: Caller, id: UUID, given: dict[str, Any]) -> None:

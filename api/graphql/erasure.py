@@ -29,14 +29,11 @@ class ErasureMutation:
     )
     async def erase_events(self, info: RelayInfo, input: EraseInput) -> BulkJob:
         """Empty events."""
-        web, context = info.context.web, info.context
-        spec = erase_spec(input)
+        web, context, spec = info.context.web, info.context, erase_spec(input)
 
         async def started(conn: Conn, job: Job) -> None:
-            # The log outlives the erasure, so whose events they were is not in it.
-            await note(
-                info, Subject.JOB, Audited(conn, job.id, after={"kind": job.kind, "input": kept(spec.as_json())})
-            )
+            # Of the subject only its hash: an entry cannot be erased.
+            await note(info, Subject.JOB, Audited(conn, job.id, after=kept(spec.as_json())))
 
         job = await start_erasure(
             web.db, context.tenant_id, spec, id=web.ids(), asked_by=context.caller.name, started=started

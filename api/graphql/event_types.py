@@ -95,20 +95,21 @@ class EventTypeMutation:
     async def create_event_type(self, info: RelayInfo, input: CreateEventTypeInput) -> EventType:
         """Describe a type of events."""
         web, spec = info.context.web, EventTypeSpec(**given(input))
-        async with audited(info, Subject.EVENT_TYPE) as change:
-            made = await event_types.create(change.conn, info.context.tenant_id, spec, id=web.ids())
-            change.subject_id, change.after = made.id, event_types.audited_fields(made)
+        id = web.ids()
+        async with audited(info, Subject.EVENT_TYPE, id) as writing:
+            made = await event_types.create(writing.conn, info.context.tenant_id, spec, id=id)
+            writing.after = event_types.audited_fields(made)
         await info.context.sending.types.refresh_soon()
         return event_type_node(made)
 
     @strawberry.mutation(directives=_MANAGE)
     async def update_event_type(self, info: RelayInfo, id: strawberry.ID, input: UpdateEventTypeInput) -> EventType:
         """Change a type of events: what is absent stays, null clears."""
-        wanted, key = EventTypeChange(**given(input)), get_id(id, of="event type")
-        async with audited(info, Subject.EVENT_TYPE, key) as change:
-            before = await event_types.get_locked(change.conn, info.context.tenant_id, key)
-            changed = await event_types.update(change.conn, info.context.tenant_id, key, wanted)
-            change.before, change.after = event_types.audited_fields(before), event_types.audited_fields(changed)
+        change, key = EventTypeChange(**given(input)), get_id(id, of="event type")
+        async with audited(info, Subject.EVENT_TYPE, key) as writing:
+            before = await event_types.get_locked(writing.conn, info.context.tenant_id, key)
+            changed = await event_types.update(writing.conn, info.context.tenant_id, key, change)
+            writing.before, writing.after = event_types.audited_fields(before), event_types.audited_fields(changed)
         await info.context.sending.types.refresh_soon()
         return event_type_node(changed)
 
@@ -118,9 +119,9 @@ class EventTypeMutation:
     async def delete_event_type(self, info: RelayInfo, id: strawberry.ID) -> bool:
         """Forget a type of events."""
         key = get_id(id, of="event type")
-        async with audited(info, Subject.EVENT_TYPE, key) as change:
-            before = await event_types.get_locked(change.conn, info.context.tenant_id, key)
-            change.before = event_types.audited_fields(before)
-            await event_types.delete(change.conn, info.context.tenant_id, key)
+        async with audited(info, Subject.EVENT_TYPE, key) as writing:
+            before = await event_types.get_locked(writing.conn, info.context.tenant_id, key)
+            await event_types.delete(writing.conn, info.context.tenant_id, key)
+            writing.before = event_types.audited_fields(before)
         await info.context.sending.types.refresh_soon()
         return True

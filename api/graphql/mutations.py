@@ -7,7 +7,7 @@ from datetime import datetime
 import strawberry
 from strawberry import UNSET
 
-from api.graphql.audited import audited, audited_endpoint
+from api.graphql.audited import audited, audited_endpoint, endpoint_fields
 from api.graphql.clients import Client, client_node
 from api.graphql.context import RelayInfo
 from api.graphql.endpoint_states import move, moved
@@ -97,7 +97,7 @@ class Mutation:
             record, secret = await endpoints.create(
                 change.conn, info.context.tenant_id, spec, id=id, vault=web.vault, guard=web.guard
             )
-            change.after = endpoints.audited_fields(record)
+            change.after = await endpoint_fields(change.conn, record)
         return CreatedEndpoint(endpoint=endpoint_node(record), secret=secret)
 
     @strawberry.mutation(directives=_MANAGE)
@@ -122,7 +122,7 @@ class Mutation:
         web, key = info.context.web, get_id(id, of="endpoint")
         async with audited(info, Subject.ENDPOINT, key) as change:
             before = await endpoints.get_locked(change.conn, info.context.tenant_id, key)
-            change.before = endpoints.audited_fields(before)
+            change.before = await endpoint_fields(change.conn, before)
             await disabling.delete(change.conn, info.context.tenant_id, key)
         async with web.db.transaction() as conn:
             await pausing.ring_lanes(conn, key)

@@ -13,7 +13,7 @@ from api.graphql.ids import get_id
 from api.graphql.inputs import or_null
 from api.graphql.needs import Needs
 from api.graphql.nodes import Endpoint, endpoint_node
-from relay.catalog import endpoint_secrets, endpoints
+from relay.catalog import endpoint_secrets, endpoints, secrets
 from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import Scope
 
@@ -58,7 +58,7 @@ class EndpointSecretMutation:
                 overlap_s=_DAY_S if overlap_seconds is None else overlap_seconds,
             )
             record = await endpoints.get(change.conn, tenant_id, key)
-            change.after = {"previousSecretExpiresAt": ends_at}
+            change.after = {"secret": fresh, "previousExpiresAt": ends_at}
         return EndpointSecretRotation(
             endpoint=endpoint_node(record), new_secret=fresh, previous_secret_expires_at=ends_at
         )
@@ -68,6 +68,9 @@ class EndpointSecretMutation:
         """End the overlap."""
         tenant_id, key = info.context.tenant_id, get_id(id, of="endpoint")
         async with audited(info, Subject.ENDPOINT, key) as change:
+            record = await endpoints.get_locked(change.conn, tenant_id, key)
+            known = (await secrets.shown(change.conn, [key])).get(key, secrets.Shown())
             await endpoint_secrets.clear_previous(change.conn, tenant_id, key)
-            record = await endpoints.get(change.conn, tenant_id, key)
+            change.before = {"previousExpiresAt": known.previous_expires_at}
+            change.after = {"previousExpiresAt": None}
         return endpoint_node(record)

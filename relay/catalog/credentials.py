@@ -20,9 +20,11 @@ from relay.db import Conn
 from relay.delivery.addresses import Guard, check_url
 from relay.delivery.authorization import ClientTLS, Credentials
 from relay.errors import Unavailable
+from relay.tenancy.audit import Known, without_secrets
 
 #: The fields that are kept here, each with its kind.
 KINDS = {"secret_headers": "headers", "auth": "auth", "tls": "tls"}
+_API_NAMES = {"secret_headers": "secretHeaders", "auth": "auth", "tls": "tls"}
 
 
 class Given(Protocol):
@@ -139,6 +141,20 @@ async def shown(conn: Conn, tenant_id: UUID, endpoint_ids: Iterable[UUID]) -> di
     async for endpoint_id, kind, seen in rows:
         found[endpoint_id] = replace(found.get(endpoint_id, Shown()), **_seen(kind, seen))
     return found
+
+
+async def audited_fields(conn: Conn, tenant_id: UUID, endpoint_id: UUID) -> dict[str, Known]:
+    """Return what the audit log shows of an endpoint's credentials, by API names: those it has, each with its version."""
+    rows = await conn.execute(
+        "SELECT kind, shown, updated_at FROM credentials WHERE tenant_id = %s AND endpoint_id = %s",
+        (tenant_id, endpoint_id),
+    )
+    names = {kind: _API_NAMES[name] for name, kind in KINDS.items()}
+    return {names[kind]: Known(_in_log(seen), version) async for kind, seen, version in rows}
+
+
+def _in_log(seen: Any) -> Any:
+    return {name: without_secrets(value) for name, value in seen.items()} if isinstance(seen, dict) else seen
 
 
 def _seen(kind: str, seen: Any) -> dict[str, Any]:

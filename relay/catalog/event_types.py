@@ -130,6 +130,20 @@ async def _bump(conn: Conn, tenant_id: UUID) -> None:
     await conn.execute("UPDATE tenants SET types_version = types_version + 1 WHERE id = %s", (tenant_id,))
 
 
+async def get_locked(conn: Conn, tenant_id: UUID, id: UUID) -> EventType:
+    """Return the client's type, locked until the commit: what it is before a change. Raises NotFound."""
+    rows = await conn.execute(_SELECT + sql.SQL("AND id = %(id)s FOR UPDATE"), {"tenant_id": tenant_id, "id": id})
+    row = await rows.fetchone()
+    if row is None:
+        raise _not_found()
+    return EventType(*row)
+
+
+def audited_fields(type_: EventType) -> dict[str, Any]:
+    """What the audit log shows of a type, by API names."""
+    return audit.fields_of(type_, ("name", "description", "redact_paths"))
+
+
 async def find(conn: Conn, tenant_id: UUID, id: UUID) -> EventType | None:
     """Return the client's type, or None."""
     rows = await conn.execute(_SELECT + sql.SQL("AND id = %(id)s"), {"tenant_id": tenant_id, "id": id})

@@ -77,7 +77,7 @@ def _create(args: argparse.Namespace) -> int:
         async with conn.transaction():
             tenant, secret = await tenants.ensure(conn, args.tenant, vault=vault)
             if secret:
-                client = Change("createClient", Subject.CLIENT, tenant.id, after={"name": tenant.name})
+                client = Change("createClient", Subject.CLIENT, tenant.id, after=tenants.audited_fields(tenant))
                 await audit.write(conn, tenant.id, client, actor=CLI)
             made, key = await api_keys.create(conn, tenant.id, name=args.name, scopes=scopes)
             entry = Change("createApiKey", Subject.API_KEY, made.id, after=api_keys.audited_fields(made))

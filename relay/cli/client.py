@@ -72,8 +72,9 @@ def _create(args: argparse.Namespace) -> int:
     async def work(conn: Conn) -> tuple[Tenant, str, str]:
         async with conn.transaction():
             tenant, secret = await tenants.create(conn, spec, vault=Vault.of(read_settings(given)))
-            _, key = await api_keys.create(conn, tenant.id, name="first", scopes=CLIENT_SCOPES)
-            entry = Change("createClient", Subject.CLIENT, tenant.id, after=tenants.audited_fields(tenant))
+            first, key = await api_keys.create(conn, tenant.id, name="first", scopes=CLIENT_SCOPES)
+            after = {**tenants.audited_fields(tenant), "firstKey": first.prefix}
+            entry = Change("createClient", Subject.CLIENT, tenant.id, after=after)
             await audit.write(conn, tenant.id, entry, actor=CLI)
         return tenant, secret, key
 
@@ -110,12 +111,13 @@ def _update(args: argparse.Namespace) -> int:
     spec = ClientSpec(args.rename, args.unknown_types, args.rate_limit)
 
     async def work(conn: Conn) -> Tenant:
+        id = (await client_named(conn, args.name)).id
         async with conn.transaction():
-            before = await tenants.get_locked(conn, (await client_named(conn, args.name)).id)
-            after = await tenants.update(conn, before.id, spec)
-            fields = tenants.audited_fields(before), tenants.audited_fields(after)
-            await audit.write(conn, before.id, Change("updateClient", Subject.CLIENT, before.id, *fields), actor=CLI)
-        return after
+            before = tenants.audited_fields(await tenants.get_locked(conn, id))
+            changed = await tenants.update(conn, id, spec)
+            entry = Change("updateClient", Subject.CLIENT, id, before, tenants.audited_fields(changed))
+            await audit.write(conn, id, entry, actor=CLI)
+        return changed
 
     tenant = on_database(environment(NOTHING_SEALED), work)
     if args.json:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from relay.db import Conn, Database
-from relay.errors import NotFound
 from relay.recovery import erasing, jobs
 from relay.recovery.erase_items import EraseScope, next_items, places
 from relay.recovery.erase_spec import EraseSpec, kept
 from relay.recovery.jobs import Job, JobKind
 from relay.recovery.start_replay import unheard
+
+
+async def _unheard(_conn: Conn, _job: Job) -> None:
+    pass
 
 
 async def start_erasure(
@@ -21,15 +24,12 @@ async def start_erasure(
     *,
     id: UUID,
     asked_by: str,
-    started: Callable[[Conn, Job], Awaitable[None]] = unheard,
+    started: Callable[[Conn, Job], Awaitable[None]] = _unheard,
 ) -> Job:
     """Store the job, or for a dry run count and store what came of that; whoever calls this hints a worker.
 
-    `started` is called in the transaction that stores a job, and not for a dry run. Raises NotFound for an id that is of
-    no event of the client, for it may be misspelt.
+    `started` is called in the transaction that stores a job, and not for a dry run, which changes nothing.
     """
-    if spec.ids is not None:
-        await _check_known(db, tenant_id, spec.ids)
     if not spec.dry_run:
         async with db.transaction() as conn:
             job = await jobs.create(

@@ -68,6 +68,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What may be seen of something secret; another `version` is another secret, which may look the same."""
+
+    seen: Any
+    version: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An entry as it is shown."""
 
@@ -165,6 +173,8 @@ def _json(fields: Mapping[str, Any] | None) -> Jsonb | None:
 
 
 def _shown(name: str, value: Any) -> Any:
+    if isinstance(value, Known):
+        return value.seen
     if name == _HEADERS and value:
         return masked(value.items())
     return MASK if value is not None and is_secret(name) else without_secrets(value)

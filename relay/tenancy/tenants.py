@@ -179,6 +179,17 @@ async def get(conn: Conn, id: UUID) -> Tenant:
     return tenant
 
 
+async def get_locked(conn: Conn, id: UUID) -> Tenant:
+    """Return the tenant, locked until the commit: what it is before a change. Raises NotFound."""
+    await conn.execute("SELECT FROM tenants WHERE id = %s FOR NO KEY UPDATE", (id,))
+    return await get(conn, id)
+
+
+def audited_fields(tenant: Tenant) -> dict[str, Any]:
+    """What the audit log shows of a client, by API names."""
+    return audit.fields_of(tenant, ("name", "unknown_event_types", "rate_limit_per_sec"))
+
+
 async def rate_limit(conn: Conn, id: UUID) -> int:
     """Requests a second that the tenant may make; 0: the setting says."""
     rows = await conn.execute("SELECT rate_limit_per_sec FROM tenants WHERE id = %s", (id,))

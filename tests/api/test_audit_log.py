@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,16 @@ CALLS = {
     "releaseFIFOLock": '(endpointId: "{endpoint}")',
     "drainFIFOQueue": '(endpointId: "{endpoint}") { messagesDrained }',
     "rotateClientSecret": "{ newSecret }",
+    "rotateEndpointSecret": '(id: "{endpoint}") { newSecret }',
+    "clearPreviousSecret": '(id: "{endpoint}") { id }',
+    "createClient": '(input: {name: "new"}) { key secret }',
+    "updateClient": '(id: "{client}", input: {rateLimitPerSec: 100000}) { id }',
+    "createApiKey": '(input: {name: "second", scopes: [READ]}) { key }',
+    "revokeApiKey": '(id: "{apiKey}") { id }',
+    "createEventType": '(input: {name: "order.shipped"}) { id }',
+    "updateEventType": '(id: "{eventType}", input: {description: "changed"}) { id }',
+    "deleteEventType": '(id: "{eventType}")',
+    "eraseEvents": '(input: {ids: ["{theirs}"]}) { id }',
     "cancelScheduledEvent": '(id: "{scheduled}") { id }',
     "replayEvent": '(id: "{died}") { id }',
     "retryDelivery": '(id: "{failed}") { id }',
@@ -64,6 +75,10 @@ CALLS = {
 START = '{ startReplay(input: {since: "2020-01-01T00:00:00Z", until: "2020-01-02T00:00:00Z"}) { id } }'
 
 
+KEY = '{ createApiKey(input: {name: "first", scopes: [READ]}) { apiKey { id } } }'
+TYPE = '{ createEventType(input: {name: "order.paid"}) { id } }'
+
+
 async def log(api: Api, **arguments: Any) -> list[dict[str, Any]]:
     return (await api.data(LOG, **arguments))["auditLog"]["nodes"]
 
@@ -83,10 +98,18 @@ async def world_of(api: Api, conn: Conn) -> tuple[World, dict[str, str]]:
         "died": str(died),
         "failed": str(await world.waiting(await world.event(), attempts=1, due_s=3600)),
         "job": (await api.data("mutation " + START))["startReplay"]["id"],
-        "type": (await api.data('mutation { createEventType(input: {name: "c.d"}) { id } }'))["createEventType"]["id"],
         "client": str(world.tenant_id),
-        "key": str((await api_keys.create(conn, world.tenant_id, name="k", scopes=[Scope.READ]))[0].id),
+        "apiKey": (await api.data("mutation " + KEY))["createApiKey"]["apiKey"]["id"],
+        "eventType": (await api.data("mutation " + TYPE))["createEventType"]["id"],
     }
+
+
+async def entries(conn: Conn, action: str) -> list[Any]:
+    """Of all clients: createClient's entry is the new client's."""
+    found = await conn.execute(
+        "SELECT tenant_id, actor, request_id, ip FROM audit_log WHERE action = %s ORDER BY id", (action,)
+    )
+    return await found.fetchall()
 
 
 def filled(call: str, ids: dict[str, str]) -> str:
@@ -105,15 +128,19 @@ async def test_every_mutation_has_one_entry_or_a_reason_to_have_none(api: Api, c
     mutations = core_schema.mutation_type
     assert mutations is not None
     assert set(mutations.fields) == CALLS.keys() | EXCEPTIONS.keys(), "say in CALLS how a new mutation is called"
-    _, ids = await world_of(api, conn)
+    world, ids = await world_of(api, conn)
     for name, call in CALLS.items():
-        before = await entries_of(conn, name)
+        before = await entries(conn, name)
         await api.data(f"mutation {{ {name}{filled(call, ids)} }}")
-        *older, (actor, request_id, ip) = await entries_of(conn, name)
-        assert older == before, name
-        assert (actor, bool(request_id), bool(ip)) == ("no key", True, True), name
+        after = await entries(conn, name)
+        assert len(after) == len(before) + 1, name
+        tenant_id, actor, request_id, ip = after[-1]
+        assert (actor, tenant_id == world.tenant_id) == ("no key", name != "createClient"), name
+        assert request_id, name
+        assert ip, name
     text = str(await rows(conn, "SELECT a::text FROM audit_log a"))
     assert "whsec_" not in text
+    assert not re.search(r"rly_[A-Za-z0-9_-]{9}", text)
 
 
 async def test_an_entry_says_what_changed_and_who_did_it(locked: Api, conn: Conn, settings: Settings) -> None:
@@ -179,7 +206,8 @@ async def test_neither_the_change_nor_its_entry_is_there_without_the_other(
 ) -> None:
     _, ids = await world_of(api, conn)
     entries = await rows(conn, "SELECT id FROM audit_log ORDER BY id")
-    tables = ("endpoints", "lanes", "live", "jobs", "secrets", "fanouts", "history", "scheduled")
+    tables = ("endpoints", "lanes", "live", "jobs", "secrets", "fanouts", "history", "scheduled", "api_keys")
+    tables += ("tenants", "event_types", "credentials")
     stored = [await rows(conn, f"SELECT t::text FROM {table} t ORDER BY 1") for table in tables]
     write, killed = audit.write, set[str]()
 
@@ -196,3 +224,44 @@ async def test_neither_the_change_nor_its_entry_is_there_without_the_other(
     assert killed == CALLS.keys() - {"resumeJob"}, "which found no paused job"
     assert await rows(conn, "SELECT id FROM audit_log ORDER BY id") == entries
     assert [await rows(conn, f"SELECT t::text FROM {table} t ORDER BY 1") for table in tables] == stored
+
+
+async def test_credentials_that_change_are_told_by_what_may_be_seen_of_them(api: Api, conn: Conn) -> None:
+    await api.data("{ __typename }")
+    id = await make(api)
+    update = "mutation($id: ID!, $i: UpdateEndpointInput!) { updateEndpoint(id: $id, input: $i) { id } }"
+    for token in ("first-token-of-many-letters-1234", "other-token-of-many-letters-1234"):
+        await api.data(update, id=id, i={"auth": {"bearer": token}})
+    await api.data(update, id=id, i={"secretHeaders": {"X-Team-Key": "hush-hush"}})
+    await api.data(update, id=id, i={"auth": None, "maxRetries": 1})
+    taken, headers, changed, given = (await log(api, filter={"action": "updateEndpoint"}))[:4]
+    hint = given["after"]["auth"]
+    assert hint["hint"].endswith("1234")
+    assert (given["before"], changed["before"], changed["after"]) == ({"auth": None}, {"auth": hint}, {"auth": hint})
+    assert headers["after"] == {"secretHeaders": ["X-Team-Key"]}
+    assert taken["before"]["auth"] == hint
+    assert taken["after"] == {"maxRetries": 1, "auth": None}
+    stored = str(await rows(conn, "SELECT a::text FROM audit_log a"))
+    assert not any(secret in stored for secret in ("first-token", "other-token", "hush-hush"))
+
+
+async def test_an_erasure_keeps_of_the_subject_only_its_hash(api: Api, conn: Conn) -> None:
+    await api.data('mutation { eraseEvents(input: {subject: "jane@shop.example"}) { id } }')
+    await api.data('mutation { eraseEvents(input: {subject: "jane@shop.example", dryRun: true}) { id } }')
+    ((after,),) = await rows(conn, "SELECT after FROM audit_log WHERE action = 'eraseEvents'")
+    assert after["subject"].startswith("sha256:")
+
+
+async def test_an_operators_change_of_a_client_is_the_clients_entry(
+    locked: Api, conn: Conn, settings: Settings
+) -> None:
+    operator = Api(locked.conductor, await make_key(conn, settings, client="ops", scopes=frozenset(Scope)))
+    made = await operator.data('mutation { createClient(input: {name: "shop"}) { key client { id } } }')
+    id = made["createClient"]["client"]["id"]
+    await operator.data(
+        "mutation($id: ID!) { updateClient(id: $id, input: {unknownEventTypes: REFUSE}) { id } }", id=id
+    )
+    updated, created = await log(Api(locked.conductor, made["createClient"]["key"]))
+    assert (updated["before"], updated["after"]) == ({"unknownEventTypes": "ALLOW"}, {"unknownEventTypes": "REFUSE"})
+    assert (created["subjectId"], created["after"]["name"]) == (id, "shop")
+    assert all(one["actor"].endswith(" test (operator)") for one in (updated, created))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from relay.cli.main import main
@@ -66,3 +67,17 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     assert main(["client", *arguments]) == 1
     assert sentence in capsys.readouterr().err
     assert len(relay("list")) == 1
+
+
+def test_what_is_made_and_changed_stands_in_the_clients_audit_log(relay: Any, database_url: str) -> None:
+    made = relay("create", "shop")
+    relay("update", "shop", "--rate-limit", "5")
+    with psycopg.connect(database_url) as conn:
+        found = conn.execute(
+            "SELECT action, actor, tenant_id::text, subject_id::text, before, after FROM audit_log ORDER BY id"
+        ).fetchall()
+    id = made["id"]
+    assert [entry[:4] for entry in found] == [("createClient", "cli", id, id), ("updateClient", "cli", id, id)]
+    assert found[1][4:] == ({"rateLimitPerSec": 0}, {"rateLimitPerSec": 5})
+    assert made["key"] not in str(found)
+    assert made["secret"] not in str(found)
