@@ -151,22 +151,6 @@ async def find(conn: Conn, tenant_id: UUID, id: UUID) -> EventType | None:
     return EventType(*row) if row else None
 
 
-async def get_locked(conn: Conn, tenant_id: UUID, id: UUID) -> EventType:
-    """Return the client's type, which nobody else changes before the transaction ends. Raises NotFound."""
-    rows = await conn.execute(
-        _SELECT + sql.SQL("AND id = %(id)s FOR NO KEY UPDATE"), {"tenant_id": tenant_id, "id": id}
-    )
-    row = await rows.fetchone()
-    if row is None:
-        raise _not_found()
-    return EventType(*row)
-
-
-def audited_fields(type: EventType) -> dict[str, Any]:
-    """What the audit log shows of a type, by API names."""
-    return audit.fields_of(type, ("name", "description", "redact_paths"))
-
-
 async def find_by_name(conn: Conn, tenant_id: UUID, name: str) -> EventType | None:
     """Return the client's type of exactly this name, or None."""
     rows = await conn.execute(_SELECT + sql.SQL("AND name = %(name)s"), {"tenant_id": tenant_id, "name": name})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from relay.db import Conn, Database
+from relay.errors import NotFound
 from relay.recovery import erasing, jobs
 from relay.recovery.erase_items import EraseScope, next_items, places
 from relay.recovery.erase_spec import EraseSpec, kept
 from relay.recovery.jobs import Job, JobKind
-from relay.recovery.start_replay import unheard
 
 
 async def _unheard(_conn: Conn, _job: Job) -> None:
@@ -29,7 +29,10 @@ async def start_erasure(
     """Store the job, or for a dry run count and store what came of that; whoever calls this hints a worker.
 
     `started` is called in the transaction that stores a job, and not for a dry run, which changes nothing.
+    Raises NotFound for an id that is of no event of the client, for it may be misspelt.
     """
+    if spec.ids is not None:
+        await _check_known(db, tenant_id, spec.ids)
     if not spec.dry_run:
         async with db.transaction() as conn:
             job = await jobs.create(

@@ -197,17 +197,6 @@ async def rate_limit(conn: Conn, id: UUID) -> int:
     return row[0] if row else 0
 
 
-async def get_locked(conn: Conn, id: UUID) -> Tenant:
-    """Return the tenant, which nobody else changes before the transaction ends. Raises NotFound."""
-    await conn.execute("SELECT FROM tenants WHERE id = %s FOR NO KEY UPDATE", (id,))
-    return await get(conn, id)
-
-
-def audited_fields(tenant: Tenant) -> dict[str, Any]:
-    """What the audit log shows of a client, by API names."""
-    return audit.fields_of(tenant, ("name", "unknown_event_types", "rate_limit_per_sec"))
-
-
 async def find_by_name(conn: Conn, name: str) -> Tenant | None:
     """Return the tenant of exactly this name, or None."""
     return await _one(conn, None, name)

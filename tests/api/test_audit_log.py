@@ -11,7 +11,7 @@ import pytest
 from api.graphql.schema import core_schema
 from relay.db import Conn
 from relay.settings import Settings
-from relay.tenancy import api_keys, audit
+from relay.tenancy import audit
 from relay.tenancy.scopes import Scope
 from tests.api.conftest import Api, make_key
 from tests.api.test_endpoints import make
@@ -59,16 +59,6 @@ CALLS = {
     "pauseJob": '(id: "{job}") { id }',
     "resumeJob": '(id: "{job}") { id }',
     "cancelJob": '(id: "{job}") { id }',
-    "rotateEndpointSecret": '(id: "{endpoint}") { newSecret }',
-    "clearPreviousSecret": '(id: "{endpoint}") { id }',
-    "createEventType": '(input: {name: "a.b"}) { id }',
-    "updateEventType": '(id: "{type}", input: {description: "other"}) { id }',
-    "deleteEventType": '(id: "{type}")',
-    "createClient": '(input: {name: "new"}) { key secret }',
-    "updateClient": '(id: "{client}", input: {unknownEventTypes: REFUSE}) { id }',
-    "createApiKey": '(input: {name: "k", scopes: [READ]}) { key }',
-    "revokeApiKey": '(id: "{key}") { id }',
-    "eraseEvents": '(input: {ids: ["{died}"]}) { id }',
     "deleteEndpoint": '(id: "{endpoint}")',
 }
 #: A job with nothing to do.
@@ -116,12 +106,6 @@ def filled(call: str, ids: dict[str, str]) -> str:
     for name, id in ids.items():
         call = call.replace("{" + name + "}", id)
     return call
-
-
-async def entries_of(conn: Conn, action: str) -> list[tuple[Any, ...]]:
-    """The entries of a mutation, those of all clients, the oldest first."""
-    found = await conn.execute("SELECT actor, request_id, ip FROM audit_log WHERE action = %s ORDER BY id", (action,))
-    return await found.fetchall()
 
 
 async def test_every_mutation_has_one_entry_or_a_reason_to_have_none(api: Api, conn: Conn) -> None:

@@ -42,6 +42,7 @@ async def ids_of(api: Api, world: World, mark: str) -> dict[str, str]:
         "Job": (await api.data(START, i=job))["startReplay"]["id"],
     }
     await api.data(TYPE, name=mark)
+    await api.data("mutation($n: String!) { createApiKey(input: {name: $n, scopes: [READ]}) { key } }", n=mark)
     query = core_schema.query_type
     assert query is not None
     for kind, field in LISTS.items():
@@ -52,7 +53,7 @@ async def ids_of(api: Api, world: World, mark: str) -> dict[str, str]:
 
 
 async def told(api: Api, operation: Operation, id: str, own: Mapping[str, str]) -> str:
-    """The answer, but for the id that was asked for, the request's, that of a job which it began, and the time."""
+    """The answer, but for the id that was asked for, the request's and the time."""
     answer = await api.post("/graphql", {"query": operation.document, "variables": operation.with_id(id, own)})
     text = f"{answer.status_code} {answer.text}".replace(id, "THE-ID")
     text = re.sub(r'"requestId":"[^"]*"', '"requestId":""', text)
