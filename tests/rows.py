@@ -131,9 +131,9 @@ class World:
         await self.conn.execute(
             """WITH f AS (
                    DELETE FROM live WHERE id = %s
-                   RETURNING id, tenant_id, event_id, endpoint_id, tier, attempts, created_at)
-               INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, created_at)
-               SELECT id, tenant_id, event_id, endpoint_id, %s, tier, attempts + 1, 'ok', created_at FROM f""",
+                   RETURNING id, tenant_id, event_id, endpoint_id, tier, attempts, replay_of, created_at)
+               INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, replay_of, created_at)
+               SELECT id, tenant_id, event_id, endpoint_id, %s, tier, attempts + 1, 'ok', replay_of, created_at FROM f""",
             (delivery_id, state),
         )
 

