@@ -40,7 +40,7 @@ _PRODUCTION = {
     "METRICS_PROVIDER": "prometheus",
     "ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
 }
-_PLACES = {"database_url", "redis_url", "signing_key"}
+_PLACES = {"database_url", "redis_url", "signing_key", "signing_key_previous", "egress_proxy"}
 _TO_COME = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "SIGNING_KEY": "x" * 32}
 
 
