@@ -189,14 +189,3 @@ async def current_and_previous(conn: Conn, owner_ids: Iterable[UUID]) -> dict[UU
     async for owner_id, sealed in rows:
         found.setdefault(owner_id, []).append(bytes(sealed))
     return found
-
-
-async def hint(conn: Conn, *, tenant_id: UUID, owner_id: UUID) -> str:
-    """Return the last four characters of an owner's current secret; raise NotFound."""
-    rows = await conn.execute(
-        "SELECT hint FROM secrets WHERE owner_id = %s AND tenant_id = %s AND slot = 'current'", (owner_id, tenant_id)
-    )
-    row = await rows.fetchone()
-    if row is None:
-        raise NotFound("There is no secret.")
-    return row[0]

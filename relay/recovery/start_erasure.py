@@ -11,10 +11,7 @@ from relay.recovery import erasing, jobs
 from relay.recovery.erase_items import EraseScope, next_items, places
 from relay.recovery.erase_spec import EraseSpec, kept
 from relay.recovery.jobs import Job, JobKind
-
-
-async def _unheard(_conn: Conn, _job: Job) -> None:
-    pass
+from relay.recovery.start_replay import unheard
 
 
 async def start_erasure(
@@ -24,7 +21,7 @@ async def start_erasure(
     *,
     id: UUID,
     asked_by: str,
-    started: Callable[[Conn, Job], Awaitable[None]] = _unheard,
+    started: Callable[[Conn, Job], Awaitable[None]] = unheard,
 ) -> Job:
     """Store the job, or for a dry run count and store what came of that; whoever calls this hints a worker.
 
