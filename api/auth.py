@@ -99,7 +99,7 @@ class Keys:
                 scopes=principal.scopes,
                 name=principal.name,
                 sees_all_clients=is_operator and client is None,
-                rate_limit_per_sec=await tenants.rate_limit(conn, principal.tenant_id),
+                rate_limit_per_sec=principal.rate_limit_per_sec,
                 key_id=principal.key_id,
             )
             if client is None:
@@ -107,7 +107,7 @@ class Keys:
             if not is_operator:
                 raise Forbidden(f"Only an operator's key may act for a client with {_CLIENT_HEADER}.")
             tenant = await tenants.get(conn, _client_id(client))
-            limit = await tenants.rate_limit(conn, tenant.id)
+            limit = tenant.rate_limit_per_sec
             return replace(caller, tenant_id=tenant.id, rate_limit_per_sec=limit, acts_for=True)
 
 

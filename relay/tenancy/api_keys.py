@@ -42,12 +42,13 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks, and what they may do; `key_id` is None without auth."""
+    """Who asks, and what they may do; `key_id` is None without auth. Rate limit 0: CLIENT_RATE_LIMIT_RPS."""
 
     tenant_id: UUID
     scopes: frozenset[Scope]
     key_id: UUID | None
     name: str
+    rate_limit_per_sec: int = 0
 
 
 async def create(
@@ -81,16 +82,17 @@ async def find_principal(conn: Conn, key: str) -> Principal | None:
     """Return who holds the key; unknown, expired and revoked keys all give None. Notes the use, to the minute."""
     rows = await conn.execute(
         """WITH k AS (
-               SELECT id, tenant_id, scopes, name, last_used_at FROM api_keys
-               WHERE hash = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())),
+               SELECT k.id, k.tenant_id, k.scopes, k.name, k.last_used_at, t.rate_limit_per_sec
+               FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
+               WHERE k.hash = %s AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())),
            used AS (
                UPDATE api_keys a SET last_used_at = date_trunc('minute', now()) FROM k
                WHERE a.id = k.id AND (k.last_used_at IS NULL OR k.last_used_at < date_trunc('minute', now())))
-           SELECT tenant_id, scopes, id, name FROM k""",
+           SELECT tenant_id, scopes, id, name, rate_limit_per_sec FROM k""",
         (_hash(key),),
     )
     row = await rows.fetchone()
-    return Principal(row[0], frozenset(map(Scope, row[1])), row[2], row[3]) if row else None
+    return Principal(row[0], frozenset(map(Scope, row[1])), *row[2:]) if row else None
 
 
 async def list_(conn: Conn, tenant_id: UUID, *, first: int, after: UUID | None = None) -> Page[ApiKey]:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
 from relay.catalog import secrets
 from relay.catalog.secrets import Vault
@@ -26,6 +27,8 @@ DEFAULT_ID = UUID("00000000-0000-7000-8000-000000000001")
 
 _MAX_NAME = 255
 _MAX_RATE = 1_000_000
+_COLUMNS = sql.SQL("id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec")
+_SELECT = sql.SQL("SELECT ") + _COLUMNS + sql.SQL(" FROM tenants ")
 _ids = Uuid7()
 
 
@@ -86,8 +89,7 @@ async def ensure(conn: Conn, name: str, *, vault: Vault) -> tuple[Tenant, str | 
 
 async def _insert(conn: Conn, name: str) -> Tenant | None:
     rows = await conn.execute(
-        """INSERT INTO tenants (id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING
-           RETURNING id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec""",
+        sql.SQL("INSERT INTO tenants (id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING ") + _COLUMNS,
         (DEFAULT_ID if name == DEFAULT_NAME else _ids(), name),
     )
     row = await rows.fetchone()
@@ -113,10 +115,13 @@ async def update(conn: Conn, id: UUID, spec: ClientSpec) -> Tenant:
     try:
         async with conn.transaction():
             rows = await conn.execute(
-                """UPDATE tenants SET name = coalesce(%s, name), config_version = config_version + 1,
-                       unknown_event_types = coalesce(%s, unknown_event_types),
-                       rate_limit_per_sec = coalesce(%s, rate_limit_per_sec)
-                   WHERE id = %s RETURNING id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec""",
+                sql.SQL(
+                    """UPDATE tenants SET name = coalesce(%s, name), config_version = config_version + 1,
+                           unknown_event_types = coalesce(%s, unknown_event_types),
+                           rate_limit_per_sec = coalesce(%s, rate_limit_per_sec)
+                       WHERE id = %s RETURNING """
+                )
+                + _COLUMNS,
                 (spec.name, spec.unknown_event_types, spec.rate_limit_per_sec, id),
             )
             row = await rows.fetchone()
@@ -130,8 +135,7 @@ async def update(conn: Conn, id: UUID, spec: ClientSpec) -> Tenant:
 async def list_(conn: Conn, *, first: int, after: UUID | None = None) -> Page[Tenant]:
     """Return the clients, newest first."""
     rows = await conn.execute(
-        """SELECT id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec
-           FROM tenants WHERE id < %s ORDER BY id DESC LIMIT %s""",
+        _SELECT + sql.SQL("WHERE id < %s ORDER BY id DESC LIMIT %s"),
         (after or NEWEST, first + 1),
     )
     return page([_tenant(*row) for row in await rows.fetchall()], first=first, after=after)
@@ -190,24 +194,13 @@ def audited_fields(tenant: Tenant) -> dict[str, Any]:
     return audit.fields_of(tenant, ("name", "unknown_event_types", "rate_limit_per_sec"))
 
 
-async def rate_limit(conn: Conn, id: UUID) -> int:
-    """Requests a second that the tenant may make; 0: the setting says."""
-    rows = await conn.execute("SELECT rate_limit_per_sec FROM tenants WHERE id = %s", (id,))
-    row = await rows.fetchone()
-    return row[0] if row else 0
-
-
 async def find_by_name(conn: Conn, name: str) -> Tenant | None:
     """Return the tenant of exactly this name, or None."""
     return await _one(conn, None, name)
 
 
 async def _one(conn: Conn, id: UUID | None, name: str | None) -> Tenant | None:
-    rows = await conn.execute(
-        """SELECT id, name, created_at, config_version, unknown_event_types, rate_limit_per_sec
-           FROM tenants WHERE id = %s OR name = %s""",
-        (id, name),
-    )
+    rows = await conn.execute(_SELECT + sql.SQL("WHERE id = %s OR name = %s"), (id, name))
     row = await rows.fetchone()
     return _tenant(*row) if row else None
 
