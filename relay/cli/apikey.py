@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from relay.catalog.secrets import Vault
-from relay.cli.in_database import NO_QUEUE, NOTHING_SEALED, client_named, on_database
+from relay.cli.in_database import NO_QUEUE, NOTHING_SEALED, PAGE, all_pages, client_named, on_database
 from relay.cli.in_database import environment as command_environment
 from relay.cli.terminal import iso, print_json, table
 from relay.db import Conn
@@ -31,7 +31,6 @@ _EXAMPLES = """examples:
   relay apikey list --tenant shop
   relay apikey revoke --tenant shop 019c3f5e-8a51-7c30-9d55-0a1b2c3d4e5f
 """
-_PAGE = 100
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -98,13 +97,8 @@ def _create(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     async def work(conn: Conn) -> list[ApiKey]:
-        tenant, keys, after = await client_named(conn, args.tenant), list[ApiKey](), None
-        while True:
-            page = await api_keys.list_(conn, tenant.id, first=_PAGE, after=after)
-            keys += page.items
-            if not page.has_next:
-                return keys
-            after = page.items[-1].id
+        tenant = await client_named(conn, args.tenant)
+        return await all_pages(lambda after: api_keys.list_(conn, tenant.id, first=PAGE, after=after))
 
     keys = on_database(command_environment(NOTHING_SEALED), work)
     if args.json:

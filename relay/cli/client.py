@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from relay.catalog.secrets import Vault
-from relay.cli.in_database import NO_QUEUE, NOTHING_SEALED, client_named, environment, on_database
+from relay.cli.in_database import NO_QUEUE, NOTHING_SEALED, PAGE, all_pages, client_named, environment, on_database
 from relay.cli.terminal import iso, print_json, table
 from relay.db import Conn
 from relay.settings import read_settings
@@ -25,7 +25,6 @@ _EXAMPLES = """examples:
   relay client list
   relay client update shop --rate-limit 500
 """
-_PAGE = 100
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -90,13 +89,7 @@ def _create(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     async def work(conn: Conn) -> list[Tenant]:
-        found, after = list[Tenant](), None
-        while True:
-            page = await tenants.list_(conn, first=_PAGE, after=after)
-            found += page.items
-            if not page.has_next:
-                return found
-            after = page.items[-1].id
+        return await all_pages(lambda after: tenants.list_(conn, first=PAGE, after=after))
 
     found = on_database(environment(NOTHING_SEALED), work)
     if args.json:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
+from uuid import UUID
 
 import psycopg
 
 from relay.cli.environment import command_environment, data_dir, with_stand_ins
 from relay.db import Conn
 from relay.errors import NotFound, Unavailable
+from relay.paging import Page
 from relay.postgres import conninfo
 from relay.settings import SettingsError, read_settings
 from relay.tenancy import tenants
@@ -20,7 +22,17 @@ from relay.up.development import is_given
 # Stand-ins for what is not given: what is in the database needs no queue, and only a new client's secret is sealed.
 NO_QUEUE = {"REDIS_URL": "redis://not-needed"}
 NOTHING_SEALED = {**NO_QUEUE, "SIGNING_KEY": "not needed where nothing is sealed"}
+#: How many items one page of `all_pages` may hold.
+PAGE = 100
 T = TypeVar("T")
+
+
+class _Record(Protocol):
+    @property
+    def id(self) -> UUID: ...
+
+
+R = TypeVar("R", bound=_Record)
 
 
 def environment(stand_ins: Mapping[str, str]) -> dict[str, str]:
@@ -43,6 +55,17 @@ def on_database(environment: dict[str, str], work: Callable[[Conn], Awaitable[T]
         return asyncio.run(connected())
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as cause:
         raise Unavailable("The database is older than this Relay; run `relay migrate` first.") from cause
+
+
+async def all_pages(page: Callable[[UUID | None], Awaitable[Page[R]]]) -> list[R]:
+    """Return everything of a list that is read in pages: `page` gets the id after which the next one begins."""
+    found, after = list[R](), None
+    while True:
+        one = await page(after)
+        found += one.items
+        if not one.has_next:
+            return found
+        after = one.items[-1].id
 
 
 async def client_named(conn: Conn, name: str) -> Tenant:
