@@ -12,7 +12,7 @@ from api.graphql.context import RelayInfo
 from api.graphql.ids import get_id
 from api.graphql.inputs import or_null
 from api.graphql.needs import Needs
-from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.paging import Connection, first_and_after, listed
 from relay.errors import Invalid
 from relay.tenancy import api_keys
 from relay.tenancy.audit import Subject
@@ -74,15 +74,14 @@ class ApiKeyQuery:
     async def api_keys(self, info: RelayInfo, first: int | None = 20, after: str | None = UNSET) -> Connection[ApiKey]:
         """The client's keys, newest first, the revoked and expired ones included."""
         db, tenant_id = info.context.db, info.context.tenant_id
-        size, cursor = first_and_after(first, after)
-        async with db.connection() as conn:
-            page = await api_keys.list_(conn, tenant_id, first=size, after=cursor)
-
-        async def count() -> int | None:
-            async with db.connection() as conn:
-                return await api_keys.count(conn, tenant_id)
-
-        return connect(page, node=api_key_node, counter=count)
+        at = first_and_after(first, after)
+        return await listed(
+            db,
+            at,
+            page=lambda conn, first, after: api_keys.list_(conn, tenant_id, first=first, after=after),
+            count=lambda conn: api_keys.count(conn, tenant_id),
+            node=api_key_node,
+        )
 
 
 @strawberry.type

@@ -12,7 +12,7 @@ from api.graphql.context import RelayInfo
 from api.graphql.ids import filter_id
 from api.graphql.inputs import or_null
 from api.graphql.needs import Needs
-from api.graphql.paging import Edge, PageInfo, connect, first_and_after
+from api.graphql.paging import Edge, PageInfo, first_and_after, listed
 from api.graphql.scalars import Json
 from relay.tenancy import audit
 from relay.tenancy.audit import Entry, Wanted
@@ -85,18 +85,17 @@ class AuditQuery:
         """The audit log."""
         db, caller = info.context.db, info.context.caller
         tenant_id = None if caller.sees_all_clients else caller.tenant_id
-        size, cursor = first_and_after(first, after)
+        at = first_and_after(first, after)
         wanted = _wanted(filter)
-        async with db.connection() as conn:
-            found = await audit.list_(conn, tenant_id, wanted, first=size, after=cursor)
-
-        async def count() -> int | None:
-            async with db.connection() as conn:
-                return await audit.count(conn, tenant_id, wanted)
-
-        page = connect(found, node=_node, counter=count)
+        page = await listed(
+            db,
+            at,
+            page=lambda conn, first, after: audit.list_(conn, tenant_id, wanted, first=first, after=after),
+            count=lambda conn: audit.count(conn, tenant_id, wanted),
+            node=_node,
+        )
         return AuditConnection(
-            edges=[_edge(edge) for edge in page.edges], nodes=page.nodes, page_info=page.page_info, counter=count
+            edges=[_edge(edge) for edge in page.edges], nodes=page.nodes, page_info=page.page_info, counter=page.counter
         )
 
 

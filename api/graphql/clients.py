@@ -18,7 +18,7 @@ from api.graphql.audited import audited
 from api.graphql.context import RelayInfo
 from api.graphql.ids import get_id
 from api.graphql.needs import Needs
-from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.paging import Connection, first_and_after, listed
 from relay.errors import Forbidden, Invalid, NotFound
 from relay.tenancy import api_keys, tenants
 from relay.tenancy.audit import Subject
@@ -103,15 +103,14 @@ class ClientQuery:
     async def clients(self, info: RelayInfo, first: int | None = 20, after: str | None = UNSET) -> Connection[Client]:
         """All clients, newest first."""
         db = info.context.db
-        size, cursor = first_and_after(first, after)
-        async with db.connection() as conn:
-            page = await tenants.list_(conn, first=size, after=cursor)
-
-        async def count() -> int | None:
-            async with db.connection() as conn:
-                return await tenants.count(conn)
-
-        return connect(page, node=client_node, counter=count)
+        at = first_and_after(first, after)
+        return await listed(
+            db,
+            at,
+            page=lambda conn, first, after: tenants.list_(conn, first=first, after=after),
+            count=tenants.count,
+            node=client_node,
+        )
 
 
 @strawberry.type

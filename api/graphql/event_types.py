@@ -12,7 +12,7 @@ from api.graphql.context import RelayInfo
 from api.graphql.ids import find_id, get_id
 from api.graphql.inputs import given
 from api.graphql.needs import Needs
-from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.paging import Connection, first_and_after, listed
 from api.graphql.privacy_inputs import CreateEventTypeInput, UpdateEventTypeInput
 from relay.catalog import event_types
 from relay.catalog.event_types import EventTypeChange, EventTypeSpec
@@ -76,15 +76,14 @@ class EventTypeQuery:
     ) -> Connection[EventType]:
         """Event types, newest first."""
         db, tenant_id = info.context.db, info.context.tenant_id
-        size, cursor = first_and_after(first, after)
-        async with db.connection() as conn:
-            page = await event_types.list_(conn, tenant_id, first=size, after=cursor)
-
-        async def count() -> int | None:
-            async with db.connection() as conn:
-                return await event_types.count(conn, tenant_id)
-
-        return connect(page, node=event_type_node, counter=count)
+        at = first_and_after(first, after)
+        return await listed(
+            db,
+            at,
+            page=lambda conn, first, after: event_types.list_(conn, tenant_id, first=first, after=after),
+            count=lambda conn: event_types.count(conn, tenant_id),
+            node=event_type_node,
+        )
 
 
 @strawberry.type

@@ -12,7 +12,7 @@ from api.graphql.context import RelayInfo
 from api.graphql.ids import find_id, get_id
 from api.graphql.inputs import ReplayInput, replay_spec
 from api.graphql.needs import Needs
-from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.paging import Connection, first_and_after, listed
 from api.graphql.scalars import Json, SafeInt
 from relay.db import Conn
 from relay.recovery import jobs
@@ -83,15 +83,14 @@ class JobQuery:
     async def jobs(self, info: RelayInfo, first: int | None = 20, after: str | None = UNSET) -> Connection[BulkJob]:
         """Jobs, newest first."""
         db, tenant_id = info.context.db, info.context.tenant_id
-        size, cursor = first_and_after(first, after)
-        async with db.connection() as conn:
-            page = await jobs.list_(conn, tenant_id, first=size, after=cursor)
-
-        async def count() -> int | None:
-            async with db.connection() as conn:
-                return await jobs.count(conn, tenant_id)
-
-        return connect(page, node=job_node, counter=count)
+        at = first_and_after(first, after)
+        return await listed(
+            db,
+            at,
+            page=lambda conn, first, after: jobs.list_(conn, tenant_id, first=first, after=after),
+            count=lambda conn: jobs.count(conn, tenant_id),
+            node=job_node,
+        )
 
 
 @strawberry.type

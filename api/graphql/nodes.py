@@ -14,7 +14,7 @@ from api.graphql.destination_auth import EndpointCredentials
 from api.graphql.endpoint_secrets import SignedEndpoint
 from api.graphql.gates import CircuitState, Gate, circuit_of, gate_of
 from api.graphql.inputs import or_null
-from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.paging import Connection, first_and_after, listed
 from api.graphql.payloads import PAYLOAD_MEANING, shown_payload
 from api.graphql.policies import policy_fields
 from api.graphql.scalars import Json, SafeInt
@@ -274,15 +274,14 @@ async def delivery_page(
 ) -> Connection[Delivery]:
     """Show a page of the client's deliveries."""
     db, tenant_id = info.context.db, info.context.tenant_id
-    size, cursor = first_and_after(first, after)
-    async with db.connection() as conn:
-        page = await deliveries.list_(conn, tenant_id, filter, first=size, after=cursor)
-
-    async def count() -> int | None:
-        async with db.connection() as conn:
-            return await deliveries.count(conn, tenant_id, filter)
-
-    return connect(page, node=delivery_node, counter=count)
+    at = first_and_after(first, after)
+    return await listed(
+        db,
+        at,
+        page=lambda conn, first, after: deliveries.list_(conn, tenant_id, filter, first=first, after=after),
+        count=lambda conn: deliveries.count(conn, tenant_id, filter),
+        node=delivery_node,
+    )
 
 
 def endpoint_node(record: endpoints.Endpoint) -> Endpoint:

@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 
 from relay import paging
+from relay.db import Conn, Database
 
 T = TypeVar("T")
 
@@ -76,3 +77,22 @@ def first_and_after(first: int | None, after: str | None) -> tuple[int, UUID | N
     """Check a list's arguments; Invalid outside 1..100 and for a cursor that no page gave."""
     size = paging.check_first(20 if first is None else first)
     return size, paging.decode_cursor(after) if after else None
+
+
+async def listed(
+    db: Database,
+    at: tuple[int, UUID | None],
+    *,
+    page: Callable[[Conn, int, UUID | None], Awaitable[paging.Page[R]]],
+    count: Callable[[Conn], Awaitable[int | None]],
+    node: Callable[[R], T],
+) -> Connection[T]:
+    """Read a page at the place that `first_and_after` gave, and make a connection of it; `count` only when asked for."""
+    async with db.connection() as conn:
+        found = await page(conn, *at)
+
+    async def counted() -> int | None:
+        async with db.connection() as conn:
+            return await count(conn)
+
+    return connect(found, node=node, counter=counted)

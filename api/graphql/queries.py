@@ -20,7 +20,7 @@ from api.graphql.nodes import (
     event_node,
     find_endpoint,
 )
-from api.graphql.paging import Connection, connect, first_and_after
+from api.graphql.paging import Connection, first_and_after, listed
 from api.graphql.stats import QueueStats, queue_stats_node
 from relay import paging
 from relay.catalog import endpoints
@@ -49,16 +49,15 @@ class Query:
     ) -> Connection[Event]:
         """Events, newest first."""
         db, tenant_id = info.context.db, info.context.tenant_id
-        size, cursor = first_and_after(first, after)
+        at = first_and_after(first, after)
         wanted = event_filter(filter)
-        async with db.connection() as conn:
-            page = await events.list_(conn, tenant_id, wanted, first=size, after=cursor)
-
-        async def count() -> int | None:
-            async with db.connection() as conn:
-                return await events.count(conn, tenant_id, wanted)
-
-        return connect(page, node=event_node, counter=count)
+        return await listed(
+            db,
+            at,
+            page=lambda conn, first, after: events.list_(conn, tenant_id, wanted, first=first, after=after),
+            count=lambda conn: events.count(conn, tenant_id, wanted),
+            node=event_node,
+        )
 
     @strawberry.field(directives=_READ)
     async def delivery(self, info: RelayInfo, id: strawberry.ID) -> Delivery | None:
@@ -86,16 +85,15 @@ class Query:
     ) -> Connection[Endpoint]:
         """Endpoints, newest first."""
         db, tenant_id = info.context.db, info.context.tenant_id
-        size, cursor = first_and_after(first, after)
+        at = first_and_after(first, after)
         wanted = or_null(status)
-        async with db.connection() as conn:
-            page = await endpoints.list_(conn, tenant_id, status=wanted, first=size, after=cursor)
-
-        async def count() -> int | None:
-            async with db.connection() as conn:
-                return await endpoints.count(conn, tenant_id, status=wanted)
-
-        return connect(page, node=endpoint_node, counter=count)
+        return await listed(
+            db,
+            at,
+            page=lambda conn, first, after: endpoints.list_(conn, tenant_id, status=wanted, first=first, after=after),
+            count=lambda conn: endpoints.count(conn, tenant_id, status=wanted),
+            node=endpoint_node,
+        )
 
     @strawberry.field(directives=_READ)
     async def queue_stats(self, info: RelayInfo) -> QueueStats:
