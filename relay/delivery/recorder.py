@@ -76,7 +76,8 @@ class Recorder:
         self._db = db
         self._holdings = holdings
         self._on_dead = on_dead
-        self._outcomes: dict[tuple[UUID, int], Recorded] = {}
+        #: What is kept, each with its size: answers are sized once.
+        self._outcomes: dict[tuple[UUID, int], tuple[Recorded, int]] = {}
         self._bytes = 0
         self._returns: dict[tuple[UUID, int], Claimed] = {}
         self._flushing: asyncio.Task[None] | None = None
@@ -97,8 +98,9 @@ class Recorder:
         """Record this outcome soon, and at once what holds up its lane; of two for the same fence the first counts."""
         key = (outcome.delivery.id, outcome.delivery.fence)
         if key not in self._outcomes:
-            self._outcomes[key] = outcome
-            self._bytes += _size(outcome)
+            size = _size(outcome)
+            self._outcomes[key] = outcome, size
+            self._bytes += size
         if outcome.delivery.seq is not None:
             self._urgent.set()
         self._flush_soon()
@@ -144,13 +146,13 @@ class Recorder:
     async def _write_outcomes(self) -> None:
         self._urgent.clear()
         keys = self._next_batch()
-        batch = sorted((self._outcomes[key] for key in keys), key=lambda one: one.delivery.id)
+        batch = sorted((self._outcomes[key][0] for key in keys), key=lambda one: one.delivery.id)
         if batch:
             await write_all(self._db, batch, self._record, hopeless=self._record_without_answer)
             written = {key: self._outcomes.pop(key) for key in keys}
-            self._bytes -= sum(map(_size, written.values()))
+            self._bytes -= sum(size for _, size in written.values())
             self._holdings.forget(keys)
-            for key, one in written.items():
+            for key, (one, _) in written.items():
                 if key not in self._followed:
                     one.done()
             self._followed.clear()
@@ -159,10 +161,10 @@ class Recorder:
         """The oldest, as many as one statement should carry: at least one, if there is any."""
         keys: list[tuple[UUID, int]] = []
         left = MAX_BATCH_BYTES
-        for key, outcome in islice(self._outcomes.items(), MAX_ROWS):
+        for key, (_, size) in islice(self._outcomes.items(), MAX_ROWS):
             if left <= 0:
                 break
-            left -= _size(outcome)
+            left -= size
             keys.append(key)
         return keys
 
