@@ -187,7 +187,12 @@ def test_the_playground_asks_nobody_else_complains_of_nothing_and_runs_its_tabs(
     for name in NAMES:
         answer = run_tab(page, name)
         assert answer["data"] and "errors" not in answer, answer  # noqa: PT018
-    page.reload()
+    while not page.evaluate("sessionStorage.getItem('graphiql:tabState')"):
+        page.wait_for_timeout(50)
+    with page.expect_navigation():  # as when it is loaded again before the last change of tabs is written down
+        page.evaluate(
+            "query => { sessionStorage.setItem('graphiql:query', query); location.reload(); }", "{ __typename }"
+        )
     tabs.first.wait_for()
     assert tabs.all_inner_texts() == NAMES
     assert [url for url in watched.urls if not url.startswith((open_url + "/", "data:"))] == []

@@ -42,11 +42,13 @@
     }
   };
 
-  // GraphiQL fills the first editor from its storage alone, and after a reload looks there for the tab to show.
+  // GraphiQL fills the editor from two entries of its storage, and opens one tab more when they are no tab's. It writes
+  // them at once and the tabs half a second later: before it starts they are made to say what the open tab does.
   function seedEditor() {
-    if (sessionStorage.getItem("graphiql:tabState")) return;
-    sessionStorage.setItem("graphiql:query", start.tabs[0].query);
-    sessionStorage.setItem("graphiql:variables", start.tabs[0].variables);
+    const kept = JSON.parse(sessionStorage.getItem("graphiql:tabState"));
+    const open = kept ? kept.tabs[kept.activeTabIndex] : start.tabs[0];
+    sessionStorage.setItem("graphiql:query", open.query ?? "");
+    sessionStorage.setItem("graphiql:variables", open.variables ?? "");
   }
 
   function render() {
