@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> falcon.asgi.App[Request, Response]:
     intake = IntakeResource(web, callers=limited, sending=sending)
     app.add_route("/api/v1/events", intake)
     app.add_route("/api/v1/events/batch", intake, suffix="batch")
-    app.add_route("/logs/stream", StreamResource(web.feed, callers=limited))
+    app.add_route("/logs/stream", StreamResource(web.feed, callers=limited, keys=callers))
     health = HealthResource(web)
     app.add_route("/health/live", health, suffix="live")
     app.add_route("/health/ready", health, suffix="ready")

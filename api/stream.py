@@ -21,9 +21,11 @@ _PARAMETERS = ("type", "endpoint", "status", "level")
 class StreamResource:
     """Attempts and circuits of the caller's client, as they are recorded, by any worker."""
 
-    def __init__(self, hub: Hub, *, callers: Authenticator) -> None:
+    def __init__(self, hub: Hub, *, callers: Authenticator, keys: Authenticator) -> None:
+        """`callers` let somebody in; `keys` are asked again as long as they stay, which is no request."""
         self._hub = hub
         self._callers = callers
+        self._keys = keys
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Answer with a stream that goes on until the client leaves, or reads too slowly."""
@@ -56,7 +58,7 @@ class StreamResource:
     async def _may_go_on(self, req: Request, reader: Reader) -> bool:
         """A key that was revoked meanwhile sees nothing more; while Postgres is away nobody can tell."""
         try:
-            caller = await self._callers.caller(req)
+            caller = await self._keys.caller(req)
             caller.require([Scope.READ])
         except (Unauthenticated, Forbidden):
             return False

@@ -35,6 +35,12 @@ class Shop:
             await endpoints.create(conn, self.tenant_id, spec, id=id, vault=self.web.vault, guard=self.web.guard)
         return id
 
+    async def neighbour(self) -> Shop:
+        """Another client of the same web process."""
+        async with self.web.db.transaction() as conn:
+            tenant, _ = await tenants.ensure(conn, "neighbour", vault=self.web.vault)
+        return Shop(self.web, tenant.id)
+
     def event(self, payload: bytes = b"{}", type: str | None = "order.paid", **fields: object) -> NewEvent:
         """One more event of the client."""
         return NewEvent(self.tenant_id, payload, type, **fields)  # pyright: ignore[reportArgumentType]

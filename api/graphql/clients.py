@@ -146,6 +146,7 @@ class ClientMutation:
             before = await tenants.get_locked(change.conn, key)
             changed = await tenants.update(change.conn, key, spec)
             change.before, change.after = tenants.audited_fields(before), tenants.audited_fields(changed)
+        await info.context.sending.types.refresh_soon()
         return client_node(changed)
 
 

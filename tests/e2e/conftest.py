@@ -12,7 +12,6 @@ import pytest
 from relay.catalog.secrets import Vault
 from relay.tenancy import api_keys, tenants
 from relay.tenancy.scopes import CLIENT_SCOPES
-from relay.up.data_folder import signing_key
 from tests.e2e.client import Client
 from tests.e2e.system import System, running_system
 from tests.sink import Sink
@@ -30,7 +29,7 @@ def system() -> Iterator[System]:
 async def make_key(system: System) -> str:
     """The key of a new client, made as `relay apikey create` makes it: a process less for each test."""
     async with await psycopg.AsyncConnection.connect(system.database_url, autocommit=True) as conn:
-        tenant, _ = await tenants.ensure(conn, f"shop-{uuid4().hex}", vault=Vault(signing_key(system.data_dir)))
+        tenant, _ = await tenants.ensure(conn, f"shop-{uuid4().hex}", vault=Vault(system.signing_key.read_text()))
         return (await api_keys.create(conn, tenant.id, name="test", scopes=CLIENT_SCOPES))[1]
 
 

@@ -41,6 +41,10 @@ class System:
         self.port, metrics_port = free_port(), free_port()
         self.url, self.metrics_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{metrics_port}"
         self.data_dir = folder / "data"
+        self.signing_key, self.signing_key_previous = folder / "signing-key", folder / "signing-key-previous"
+        self.set_signing_keys(
+            "the first signing key, which only tests use", previous="the second one, which only tests use"
+        )
         # No HOME, no language, nothing of whoever runs the tests: only what is said here.
         self.environment = {
             "PATH": "/usr/bin:/bin",
@@ -48,6 +52,8 @@ class System:
             "RELAY_DATA_DIR": str(self.data_dir),
             "PORT": str(self.port),
             "METRICS_PORT": str(metrics_port),
+            "SIGNING_KEY_FILE": str(self.signing_key),
+            "SIGNING_KEY_PREVIOUS_FILE": str(self.signing_key_previous),
             "AUTH_ENABLED": "true",
             "WEB_CONCURRENCY": "2",
             "WORKER_PROCESSES": "1",
@@ -64,6 +70,15 @@ class System:
         """Wait for the block that says that everything runs."""
         wait_until(lambda: "Relay is running" in self.log() or self.process.poll() is not None, START_S, what="a start")
         assert self.process.poll() is None, self.log()
+
+    def set_signing_keys(self, key: str, *, previous: str) -> None:
+        """Write the files that processes read when they start, as those of a mounted secret."""
+        self.signing_key.write_text(key)
+        self.signing_key_previous.write_text(previous)
+
+    def swap_signing_keys(self) -> None:
+        """Make the previous key the one that seals, for processes that start from now on."""
+        self.set_signing_keys(self.signing_key_previous.read_text(), previous=self.signing_key.read_text())
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")

@@ -1,7 +1,8 @@
-"""Workers are replaced one after the other while events flow, as a deployment does it."""
+"""Processes are replaced one after the other while events flow, as a deployment does it that brings a new SIGNING_KEY."""
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from threading import Event, Thread
 from typing import Self
@@ -10,6 +11,7 @@ import psutil
 import psycopg
 
 from tests.e2e.client import Client
+from tests.e2e.signatures import assert_signed
 from tests.e2e.system import System, wait_until
 from tests.sink import Answer, Sink
 
@@ -40,6 +42,14 @@ class Load:
             self.ids += [result["id"] for result in self._client.send_batch(BATCH)]
 
 
+def reload_web(system: System) -> None:
+    """Have new web processes take the place of the old ones."""
+    (master,) = system.masters("gunicorn")
+    old = set(master.children())
+    master.send_signal(signal.SIGHUP)
+    wait_until(lambda: not old & set(master.children()), 30, what="new web processes")
+
+
 def restart(master: psutil.Process, database: psycopg.Connection) -> None:
     """End a worker by SIGTERM, which leaves nothing of it in the list, and wait until another has taken its place."""
     ended = {process.pid for process in master.children(recursive=True)}
@@ -55,24 +65,33 @@ def workers(database: psycopg.Connection) -> set[int]:
     return {int(name.rpartition(":")[2]) for (name,) in names}
 
 
-def test_workers_restarted_in_turn_under_load_lose_and_double_nothing(
+def test_a_new_signing_key_and_restarts_in_turn_under_load_lose_and_double_nothing(
     system: System, client: Client, database: psycopg.Connection, sink: Sink
 ) -> None:
     sink.answer = lambda _: Answer(delay_s=0.1)
-    ids = [client.endpoint(sink.url(path)).id for path in ENDPOINTS]
+    made = {path: client.endpoint(sink.url(path)) for path in ENDPOINTS}
     masters = system.masters("dramatiq")
     assert len(masters) == WORKERS
+    system.swap_signing_keys()
     with Load(client) as load:
+        reload_web(system)
+        client.endpoint(sink.url("/new"))  # under the new key, which the old workers know
         for master in masters:
             arrived = len(sink.arrivals)
             wait_until(lambda n=arrived: len(sink.arrivals) > n + 100, what="deliveries under way")
             restart(master, database)
+        system.relay("keys", "rotate", "--batch", "2")
     expected = Counter(dict.fromkeys(load.ids, 1))
     assert len(expected) > 100
     for path in ENDPOINTS:
         wait_until(lambda p=path: len(sink.events(p)) >= len(expected), 30, what=f"every arrival at {path}")
-    wait_until(lambda: unfinished(database, ids) == 0, what="all recorded")
+    wait_until(lambda: unfinished(database, [one.id for one in made.values()]) == 0, what="all recorded")
     assert {path: sink.events(path) for path in ENDPOINTS} == dict.fromkeys(ENDPOINTS, expected)
+    for arrival in sink.arrivals:
+        if arrival.path in made:
+            assert_signed(arrival, made[arrival.path].secret)
+    assert sink.events("/new")
+    system.relay("keys", "status", SIGNING_KEY_PREVIOUS_FILE="/dev/null")
 
 
 def unfinished(database: psycopg.Connection, endpoints: list[str]) -> int:

@@ -105,18 +105,19 @@ async def test_hostile_answers_are_recorded_and_harm_neither_memory_nor_neighbou
 
     every = REQUESTS * len(BEHAVIOURS)
     with Sink(answer) as sink, misbehaving() as port:
-        neighbour = await shop.endpoint(sink.url("/neighbour"), event_types=["neighbour"])
+        neighbours = await shop.neighbour()
+        neighbour = await neighbours.endpoint(sink.url("/neighbour"), event_types=["neighbour"])
         for name in BEHAVIOURS:
             await shop.endpoint(sink.url("/warm"), event_types=[f"warm.{name}"], max_concurrency=AT_ONCE)
         worker = start_worker()
-        await shop.send(1, type="neighbour")
+        await neighbours.send(1, type="neighbour")
         await until(lambda: bool(sink.arrivals), 20, what="the first delivery")
-        alone = await seen_while(shop, sink, worker, asyncio.sleep(sized(5, 1)), "alone")
+        alone = await seen_while(neighbours, sink, worker, asyncio.sleep(sized(5, 1)), "alone")
         polite = send((f"warm.{name}" for name in BEHAVIOURS), every)
-        control = await seen_while(shop, sink, worker, polite, f"beside {every} polite answers")
+        control = await seen_while(neighbours, sink, worker, polite, f"beside {every} polite answers")
         await subscribe(shop, port)
         hostile = await seen_while(
-            shop,
+            neighbours,
             sink,
             worker,
             send(BEHAVIOURS, 2 * every),

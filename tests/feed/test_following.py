@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import uvicorn
+from falcon.asgi import Request
 from psycopg import AsyncConnection
 
 from api import auth
-from api.auth import Keys
+from api.auth import Caller, Keys
 from api.connections import App
 from api.stream import StreamResource
 from relay.db import Database
@@ -77,18 +78,28 @@ async def test_who_follows_the_logs_sees_each_line_once_though_the_web_process_i
     assert server.stop() == 0
 
 
+class Counted(Keys):
+    """Those who may come in, counted as a rate limit counts them."""
+
+    count = 0
+
+    async def caller(self, req: Request) -> Caller:
+        self.count += 1
+        return await super().caller(req)
+
+
 @asynccontextmanager
-async def streams(settings: Settings, *, heartbeat_s: float) -> AsyncIterator[None]:
+async def streams(settings: Settings, *, heartbeat_s: float) -> AsyncIterator[Counted]:
     """A server in this process with the live view alone, and a heart that beats faster."""
     hub, db = Hub(settings.redis_url, connections=2, heartbeat_s=heartbeat_s), Database(settings)
-    app = App()
-    app.add_route("/logs/stream", StreamResource(hub, callers=Keys(db)))
+    app, callers = App(), Counted(db)
+    app.add_route("/logs/stream", StreamResource(hub, callers=callers, keys=Keys(db)))
     server = uvicorn.Server(uvicorn.Config(app, port=settings.port, lifespan="off", log_config=None))
     await db.open()
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started, what="a start")
     try:
-        yield
+        yield callers
     finally:
         hub.end()
         server.should_exit = True
@@ -102,7 +113,7 @@ async def test_a_silent_stream_beats_and_ends_when_its_key_is_revoked(
 ) -> None:
     monkeypatch.setattr(auth, "_LIFETIME_S", 0.0)  # keys are looked up at each beat
     tenant_id, key = await key_of(conn, locked, "a")
-    async with streams(locked, heartbeat_s=0.1):
+    async with streams(locked, heartbeat_s=0.1) as callers:
         with await asyncio.to_thread(watch, url, key) as watcher:
             await until(lambda: watcher.read(0.01).heartbeats >= 3, what="beats")
             assert watcher.last_id is not None
@@ -110,3 +121,4 @@ async def test_a_silent_stream_beats_and_ends_when_its_key_is_revoked(
             (record,) = (await api_keys.list_(conn, tenant_id, first=1)).items
             await api_keys.revoke(conn, tenant_id, record.id)
             await until(lambda: watcher.read(0.01).ended, what="the end")
+    assert callers.count == 1  # to stay costs nothing of a rate limit
