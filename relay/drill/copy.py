@@ -61,6 +61,10 @@ class FileLog(Log):
         self._file.write(text + "\n")
         self._file.flush()
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
 
 class Backend:
     """Postgres or Valkey, behind a proxy: `url` is where the copy finds it."""
@@ -141,6 +145,7 @@ class Copy:
         for backend in (self.redis, self.postgres):
             await backend.stop()
             await backend.proxy.close()
+        self._log.close()
 
     async def enter(self, url: str, ordered: str, paths: tuple[str, ...]) -> Entry:
         """Make a client with a key, and an endpoint for each path; the one called `ordered` keeps the order of lanes."""

@@ -17,15 +17,16 @@ class Proxy:
         self._to = port
         self._severed = False
         self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> int:
         """Listen; return the port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
-        """End every connection as a pulled cable does, and let none through until `mend`."""
+        """End every connection at once, and let none through until `mend`."""
         self._severed = True
         for writer in self._open:
             writer.transport.abort()
@@ -35,10 +36,16 @@ class Proxy:
         self._severed = False
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Listen no more; return when the last connection has ended."""
         if self._server is not None:
             self._server.close()
             self.cut()
+            await asyncio.gather(*self._serving)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._severed:

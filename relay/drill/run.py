@@ -131,10 +131,10 @@ class Drill:
             return math.inf
         return time.monotonic() - since - _AFTER_S
 
-    async def finish(self, report: Report, *, patience_s: float = _GIVE_UP_S) -> None:
-        """End the load, wait until everything accepted has arrived, at most so long, and write down what did not."""
+    async def finish(self, report: Report, *, but: Callable[[], int] = lambda: 0) -> None:
+        """End the load, wait until everything accepted has arrived `but` so many, or too long; write down what did not."""
         await asyncio.to_thread(self._producers.stop)
-        await within(patience_s, lambda: not self.ledger.missing())
+        await within(_GIVE_UP_S, lambda: self.ledger.missing() <= but())
         report.accepted, report.arrived = self.ledger.accepted, self.ledger.arrived
         report.lost, report.breaks = self.ledger.missing(), len(self.ledger.breaks)
         report.repeats = len(self.ledger.repeats)

@@ -21,16 +21,20 @@ class Tampering:
 
     def __init__(self) -> None:
         self.arrivals = 0
+        self.swallowed = 0
         self.ledger: Ledger | None = None
         self.swapped = False
         self._held: tuple[str, str, int] | None = None
 
     def keep(self, path: str, lane: str, n: int) -> bool:
         """Whether this arrival is written down now."""
+        if path == ORDERED:
+            return self.swapped or self._keep_swapped(path, lane, n)
         self.arrivals += 1
-        if path != ORDERED:
-            return self.arrivals % _SWALLOW != 0
-        return self.swapped or self._keep_swapped(path, lane, n)
+        if self.arrivals % _SWALLOW:
+            return True
+        self.swallowed += 1
+        return False
 
     def _keep_swapped(self, path: str, lane: str, n: int) -> bool:
         if self._held is None:
@@ -55,9 +59,9 @@ async def self_test(options: Options, environ: Mapping[str, str]) -> list[str]:
     async with running(trial, environ, keep=tampering.keep, fail=fail) as drill:
         tampering.ledger = drill.ledger
         await _delete_what_waits(drill)
-        await within(_DEADLINE_S, lambda: tampering.arrivals > _SWALLOW)
-        await drill.finish(report, patience_s=3.0)
-    swallowed = tampering.arrivals // _SWALLOW
+        await within(_DEADLINE_S, lambda: tampering.swallowed)
+        await drill.finish(report, but=lambda: tampering.swallowed + 1)
+    swallowed = tampering.swallowed
     wrong: list[str] = []
     if report.lost != swallowed + 1:
         wrong.append(f"{swallowed} arrivals swallowed and 1 delivery deleted: {report.lost} counted as lost.")
