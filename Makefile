@@ -33,7 +33,7 @@ fuzz: setup-dev  ## 100 000 odd requests to the API; FUZZ_REPORT names the file 
 	RELAY_TESTS_FULL=1 RELAY_TESTS_REPORT=$(FUZZ_REPORT) $(BIN)/python -m pytest -q -n 2 tests/api/test_fuzz.py
 
 drill: setup-dev  ## thirty minutes of faults, one after the other; DRILL_REPORT names the file of figures
-	@$(BIN)/relay drill --minutes 30 --json bench/results/drill.json | tee $(DRILL_REPORT)
+	@$(BIN)/relay drill --minutes 30 --json $(DRILL_REPORT:.txt=.json) | tee $(DRILL_REPORT)
 
 bench: setup-dev  ## measure (ARGS="single fanout10 latency-idle", or "core")
 	@$(BIN)/python -m bench $(ARGS)
