@@ -11,12 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-import psycopg
-import redis
-
 from relay import __version__
-from relay.errors import RelayError
-from relay.settings import SettingsError
 
 #: The modules that make up the command line, in the order of `relay --help`; each has `register(subparsers)`.
 COMMANDS = (
@@ -43,33 +38,53 @@ COMMANDS = (
     "relay.cli.schema",
     "relay.cli.demo",
 )
-EXPECTED = (RelayError, SettingsError, OSError, psycopg.Error, redis.RedisError)
+#: Failures that are told in a sentence, by the module they come from: a command that has not imported it cannot fail so.
+_EXPECTED = (
+    ("relay.errors", "RelayError"),
+    ("relay.settings", "SettingsError"),
+    ("psycopg", "Error"),
+    ("redis", "RedisError"),
+    ("builtins", "OSError"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser(given).parse_args(given)
     try:
         return arguments.run(arguments)
     except BrokenPipeError:  # whoever read our words has enough of them, as in `relay listen | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except EXPECTED as error:
+    except Exception as error:
+        if not isinstance(error, _expected()):
+            raise
         sys.stderr.write(f"relay: {_sentence(error)}\n")
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="relay", description="Relay accepts events and delivers them as signed webhooks."
     )
     parser.add_argument("--version", action="version", version=f"relay {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in _modules(argv):
         import_module(name).register(subparsers)
     return parser
+
+
+def _modules(argv: Sequence[str]) -> Sequence[str]:
+    """The module of the command that is given; all of them where none is. To import them all takes a second."""
+    given = [name for name in COMMANDS if argv and name.rpartition(".")[2] == argv[0]]
+    return given or COMMANDS
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    return tuple(getattr(sys.modules[module], name) for module, name in _EXPECTED if module in sys.modules)
 
 
 def _sentence(error: Exception) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,13 @@ def test_the_worker_is_asked_to_end_inside_the_grace_period(settings: Settings) 
     assert command[1:4] == ["-m", "actors.dramatiq_master", "actors.main"]
     timeout_ms = int(command[command.index("--worker-shutdown-timeout") + 1])
     assert timeout_ms < settings.shutdown_grace_s * 1000
+
+
+def test_a_command_imports_nothing_of_the_others() -> None:
+    script = (
+        "import sys; from relay.cli.main import main\n"
+        "try: main(['send', '--help'])\n"
+        "finally: print(sorted({'redis', 'psycopg', 'falcon', 'dramatiq'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
