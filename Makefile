@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 REPORT ?= bench/results/proof.txt
 FUZZ_REPORT ?= docs/proof/fuzz-0.1.0.txt
+DRILL_REPORT ?= docs/proof/drill-0.1.0.txt
 SYSTEM_TESTS = $(BIN)/python -m pytest -q --collect-only -m system 2>/dev/null | grep -c '::'
 
 PROVED = $(shell grep -rlE 'tests.scale import' tests --include=test_*.py | sort)
 
-.PHONY: run test check proof fuzz bench demo fmt setup setup-dev lock help
+.PHONY: run test check proof fuzz drill bench demo fmt setup setup-dev lock help
 
 run: setup  ## start everything on this machine (Ctrl-C stops it)
 	@$(BIN)/relay up --end-with-parent
@@ -30,6 +31,9 @@ proof: setup-dev  ## the long lists at full size, and the benchmarks of the core
 fuzz: setup-dev  ## 100 000 odd requests to the API; FUZZ_REPORT names the file of figures
 	@rm -f $(FUZZ_REPORT)
 	RELAY_TESTS_FULL=1 RELAY_TESTS_REPORT=$(FUZZ_REPORT) $(BIN)/python -m pytest -q -n 2 tests/api/test_fuzz.py
+
+drill: setup-dev  ## thirty minutes of faults, one after the other; DRILL_REPORT names the file of figures
+	@$(BIN)/relay drill --minutes 30 --json $(DRILL_REPORT:.txt=.json) | tee $(DRILL_REPORT)
 
 bench: setup-dev  ## measure (ARGS="single fanout10 latency-idle", or "core")
 	@$(BIN)/python -m bench $(ARGS)

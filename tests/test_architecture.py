@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ids",
         "settings",
         "ports",
+        "receiver",
         "redis_urls",
         "redis_clients",
         "redis_modes",
@@ -64,6 +65,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("insight", "verify"),
     ("workers", "clock", "upkeep", "feed", "notifier", "presence", "runtime"),
     ("up",),
+    ("drill",),
     ("doctor",),
     ("cli",),
 )

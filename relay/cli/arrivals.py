@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.cli.api_client import Client
-from relay.cli.receiver import Arrival
 from relay.cli.terminal import Paint, iso, plain, pretty
 from relay.delivery.signing import verify_relay, verify_standard
 from relay.errors import RelayError
+from relay.receiver import Arrival
 
 _EVENT_TYPE = "query EventType($id: ID!) { event(id: $id) { eventType } }"
 _KNOWN_TYPES = 1_000

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.cli.receiver import Arrival, Receiver
+from relay.receiver import Arrival, Receiver
 
 _SLOW_S = 0.8
 _FAILURES = 0.4

@@ -10,8 +10,8 @@ from queue import SimpleQueue
 from relay.cli import arrivals, own_endpoint
 from relay.cli.api_client import add_connection, connect
 from relay.cli.interrupts import on_interrupt
-from relay.cli.receiver import Arrival, Receiver
 from relay.cli.terminal import Paint, buffer_by_line, print_json
+from relay.receiver import Arrival, Receiver
 
 _BEHIND = 50
 _EXAMPLES = """examples:

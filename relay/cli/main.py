@@ -28,6 +28,7 @@ COMMANDS = (
     "relay.cli.top",
     "relay.cli.logs",
     "relay.cli.verify",
+    "relay.cli.drill",
     "relay.cli.doctor",
     "relay.cli.queue",
     "relay.cli.keys",

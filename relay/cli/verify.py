@@ -12,11 +12,10 @@ import psycopg
 
 from relay.cli.environment import command_environment
 from relay.cli.terminal import Paint, iso, plain, print_json
-from relay.db import Database
 from relay.errors import Unavailable
-from relay.settings import Settings, read_settings
-from relay.verify.findings import Check, Found
-from relay.verify.ledger import sweep
+from relay.settings import read_settings
+from relay.verify.findings import Found
+from relay.verify.ledger import verify
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 # The ledger is all in Postgres.
@@ -74,19 +73,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(page(wrong, since=since, paint=Paint(sys.stdout)))
     return 1 if wrong else 0
-
-
-async def verify(settings: Settings, *, since: datetime) -> dict[Check, Found]:
-    """Read the whole ledger; what each check found."""
-    db = Database(settings, connections=1)
-    await db.open()
-    try:
-        total: dict[Check, Found] = {}
-        async for found in sweep(db, since=since, keep_days=settings.retention_days):
-            total[found.check] = total[found.check] + found if found.check in total else found
-        return total
-    finally:
-        await db.close()
 
 
 def page(wrong: list[Found], *, since: datetime, paint: Paint) -> str:

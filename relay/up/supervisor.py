@@ -74,6 +74,10 @@ class Child:
     def kill(self) -> None:
         """End it and all of its process group at once; it is not started again."""
         self._stopping.set()
+        self.crash()
+
+    def crash(self) -> None:
+        """End it and all of its process group at once, as a machine that fails does; it is started again."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)

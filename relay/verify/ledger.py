@@ -16,8 +16,9 @@ from relay.db import Conn, Database
 from relay.delivery import lanes
 from relay.delivery.deliveries import ID_SLACK_S
 from relay.ids import floor_at, unix_time
+from relay.settings import Settings
 from relay.verify import deliveries, events, jobs, moving
-from relay.verify.findings import Chunk, Found
+from relay.verify.findings import Check, Chunk, Found
 from relay.verify.kept import whole_since
 
 STATEMENT_S = 0.5
@@ -115,3 +116,16 @@ async def _jobs(db: Database, *, since: datetime, kept: datetime, statement_s: f
     async with db.connection() as conn:
         found = tally.compare(await jobs.done(conn, since=since, oldest=kept))
     yield found
+
+
+async def verify(settings: Settings, *, since: datetime) -> dict[Check, Found]:
+    """Read the whole ledger; what each check found."""
+    db = Database(settings, connections=1)
+    await db.open()
+    try:
+        total: dict[Check, Found] = {}
+        async for found in sweep(db, since=since, keep_days=settings.retention_days):
+            total[found.check] = total[found.check] + found if found.check in total else found
+        return total
+    finally:
+        await db.close()

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from relay.cli import arrivals
-from relay.cli.receiver import Arrival
+from relay.receiver import Arrival
 from relay.cli.terminal import Paint
 from relay.delivery.signing import new_secret, signature_headers
 

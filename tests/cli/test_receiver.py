@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import urllib3
 
-from relay.cli.receiver import Arrival, Receiver
+from relay.receiver import Arrival, Receiver
 from relay.errors import Unavailable
 
 DEADLINE_S = 10.0

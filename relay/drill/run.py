@@ -1,0 +1,202 @@
+"""A drill from its start to its report: steady load, one fault after the other, and after each the wait for calm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from relay.drill.copy import Copy
+from relay.drill.faults import FAULTS, Fault
+from relay.drill.ledger import Ledger
+from relay.drill.traffic import Producers, Tamper, receiver
+from relay.verify.ledger import verify
+
+ORDERED = "/ordered"
+PATHS = ("/first", "/second", ORDERED)
+#: Load before each fault.
+_STEADY_S = 2.0
+#: Calm is when everything accepted until this long after the fault has arrived.
+_AFTER_S = 1.0
+#: What was sent this long before a crash may not have been recorded for good.
+_UNRECORDED_S = 1.0
+_GIVE_UP_S = 120.0
+_LOOK_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a fault cost. Times are in seconds; `recovery_s` is infinite where calm did not come back."""
+
+    fault: Fault
+    lasted_s: float
+    recovery_s: float
+    p99_ms: float
+    repeats: int
+    #: Repeats that the fault does not excuse.
+    unexcused: int
+    breaks: int
+
+    def wrong(self) -> list[str]:
+        """Say what must not be."""
+        found: list[str] = []
+        if self.recovery_s > self.fault.recovery_s:
+            found.append(f"recovery took {self.recovery_s:.1f} s, more than {self.fault.recovery_s:g} s")
+        if self.unexcused:
+            found.append(f"{self.unexcused} deliveries were repeated without need")
+        if self.breaks:
+            found.append(f"{self.breaks} came out of order")
+        return found
+
+
+@dataclass
+class Report:
+    """What a whole drill found."""
+
+    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    left_out: list[str] = field(default_factory=list[str])
+    accepted: int = 0
+    arrived: int = 0
+    lost: int = 0
+    breaks: int = 0
+    repeats: int = 0
+    #: What `relay verify` found that does not fit, by check.
+    verify: dict[str, int] = field(default_factory=dict[str, int])
+
+    def wrong(self) -> list[str]:
+        """Say what must not be; an empty list is the good answer."""
+        found = [f"{one.fault.name}: {sentence}" for one in self.outcomes for sentence in one.wrong()]
+        if self.lost:
+            found.append(f"{self.lost} deliveries of accepted events were lost")
+        if self.breaks > sum(one.breaks for one in self.outcomes):
+            found.append(f"{self.breaks} came out of order")
+        found += [f"relay verify: {check}: {count}" for check, count in self.verify.items()]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a drill runs: `minutes` is when no further round begins, `rate` events a second; `only` names faults."""
+
+    procfile: Path
+    minutes: float = 3.0
+    rate: float = 40.0
+    only: Sequence[str] = ()
+
+
+class Drill:
+    """A running copy with its load; lent by `running`."""
+
+    def __init__(self, copy: Copy, ledger: Ledger, producers: Producers) -> None:
+        self.copy = copy
+        self.ledger = ledger
+        self._producers = producers
+
+    async def suffer(self, fault: Fault) -> Outcome:
+        """Do it, and wait for calm."""
+        await asyncio.sleep(_STEADY_S)
+        repeats, breaks = len(self.ledger.repeats), len(self.ledger.breaks)
+        struck_at = time.monotonic()
+        await fault.strike(self.copy)
+        over_at = time.monotonic()
+        recovery_s = await self.calm(over_at)
+        calm_at = time.monotonic()
+        again = self.ledger.repeats[repeats:]
+        excused = {(one.path, one.n) for one in again if fault.may_repeat and one.first_at >= struck_at - _UNRECORDED_S}
+        return Outcome(
+            fault,
+            lasted_s=over_at - struck_at,
+            recovery_s=recovery_s,
+            p99_ms=self.ledger.p99_ms(since=struck_at, until=calm_at),
+            repeats=len(again),
+            unexcused=len(again) - len(excused),
+            breaks=len(self.ledger.breaks) - breaks,
+        )
+
+    async def calm(self, since: float) -> float:
+        """Wait until events are accepted again and those of the fault have arrived; return the seconds, or infinity."""
+
+        def is_calm() -> bool:
+            after = time.monotonic() > since + _AFTER_S and self.ledger.accepted_since(since) > 0
+            return after and not self.ledger.missing(accepted_before=since + _AFTER_S)
+
+        if not await within(_GIVE_UP_S, is_calm):
+            return math.inf
+        return time.monotonic() - since - _AFTER_S
+
+    async def finish(self, report: Report, *, but: Callable[[], int] = lambda: 0) -> None:
+        """End the load, wait until everything accepted has arrived `but` so many, or too long; write down what did not."""
+        await asyncio.to_thread(self._producers.stop)
+        await within(_GIVE_UP_S, lambda: self.ledger.missing() <= but())
+        report.accepted, report.arrived = self.ledger.accepted, self.ledger.arrived
+        report.lost, report.breaks = self.ledger.missing(), len(self.ledger.breaks)
+        report.repeats = len(self.ledger.repeats)
+        since = datetime.now(UTC) - timedelta(days=1)
+        found = await verify(self.copy.settings(), since=since)
+        report.verify = {str(check): one.count for check, one in found.items() if one.count}
+
+
+async def within(limit_s: float, condition: Callable[[], object]) -> bool:
+    """Wait until the condition holds; false when that takes longer."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_LOOK_EVERY_S)
+    return True
+
+
+@contextlib.asynccontextmanager
+async def running(
+    options: Options, environ: Mapping[str, str], *, keep: Tamper | None = None, fail: Tamper | None = None
+) -> AsyncIterator[Drill]:
+    """Lend a copy under load; it ends with the block.
+
+    The copy's folder stays when something failed; the exception says where it is.
+    """
+    folder = _new_folder()
+    ledger, copy = Ledger(PATHS, frozenset({ORDERED})), Copy(folder, options.procfile, environ)
+    sink = receiver(ledger, fail=fail) if keep is None else receiver(ledger, keep=keep, fail=fail)
+    sink.start()
+    try:
+        await copy.open()
+        entry = await copy.enter(sink.url, ORDERED, PATHS)
+        producers = Producers(ledger, urls=entry.urls, key=entry.key, rate=options.rate)
+        producers.start()
+        yield Drill(copy, ledger, producers)
+    except Exception as cause:
+        cause.add_note(f"The copy's data and log are kept in {folder}")
+        await copy.close()
+        raise
+    finally:
+        sink.close()
+    await copy.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="relay-drill-"))
+    folder.chmod(0o755)  # Postgres's own user passes through
+    return folder
+
+
+async def drill(options: Options, environ: Mapping[str, str], *, told: Callable[[Outcome], None]) -> Report:
+    """Run every fault, in rounds until the time is up; `told` hears of each as it is over."""
+    faults = [one for one in FAULTS if not options.only or one.name in options.only]
+    report = Report(left_out=[one.name for one in faults if not one.is_possible()])
+    until = time.monotonic() + options.minutes * 60
+    async with running(options, environ) as running_drill:
+        while not report.outcomes or time.monotonic() < until:
+            for fault in faults:
+                if fault.is_possible() and (len(report.outcomes) < len(faults) or time.monotonic() < until):
+                    report.outcomes.append(await running_drill.suffer(fault))
+                    told(report.outcomes[-1])
+        await running_drill.finish(report)
+    return report
