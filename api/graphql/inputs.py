@@ -76,6 +76,7 @@ class CreateEndpointInput:
         description="Exact names, order.*, or * (which leaves out relay.*); 1..100."
     )
     description: str | None = UNSET
+    filter: Json | None = UNSET
     fifo: bool | None = False
     fifo_partition_key: str | None = strawberry.field(
         default=UNSET, description="RFC 9535 without filters; no match: one lane for all of those."
@@ -112,6 +113,7 @@ class UpdateEndpointInput:
     event_types: list[str] | None = UNSET
     description: str | None = UNSET
     status: EndpointStatus | None = UNSET
+    filter: Json | None = UNSET
     fifo: bool | None = strawberry.field(
         default=UNSET, description="Turning it off: CONFLICT while lanes hold work; drain first."
     )

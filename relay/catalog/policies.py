@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from relay.catalog.destination_auth import EndpointAuth, EndpointTLS
+from relay.catalog.filters import check_filter
 from relay.catalog.headers import check_headers
 from relay.catalog.partition_keys import MAX_PATH, check_path
 from relay.catalog.subscriptions import check_patterns
@@ -44,6 +45,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "fifo_partition_key": None,
     "fifo_on_dead": FIFOHeadPolicy.PARK,
     "custom_headers": None,
+    "filter": None,
 }
 #: The columns that a change may touch.
 CHANGEABLE = ("url", "event_types", "max_retries", "retry_schedule", *_DEFAULTS)
@@ -69,6 +71,12 @@ def _secret_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _filter(json: object) -> object:
+    if isinstance(json, (bytes, str)):
+        check_filter(json, field="filter")
+    return json.decode() if isinstance(json, bytes) else json
+
+
 def _path(path: str) -> str:
     check_path(path, field="fifoPartitionKey")
     return path
@@ -87,6 +95,8 @@ def _secret(secret: str) -> str:
 
 Patterns = Annotated[list[str], AfterValidator(_patterns)]
 StatusCodes = Annotated[list[int], Field(max_length=MAX_TERMINAL), AfterValidator(_terminal)]
+#: The JSON text of a filter, as it was written.
+FilterText = Annotated[str, BeforeValidator(_filter)]
 Path = Annotated[Text, Field(max_length=MAX_PATH), AfterValidator(_path)]
 Delay = Annotated[int, between(0, MAX_DELAY_MS)]
 Backoff = Annotated[int, between(1, MAX_DELAY_MS)]
@@ -111,6 +121,7 @@ class Policy(Spec):
     fifo_partition_key: Path | None = None
     fifo_on_dead: FIFOHeadPolicy | None = None
     custom_headers: Annotated[dict[str, str], AfterValidator(_headers)] | None = None
+    filter: FilterText | None = None
     secret_headers: Annotated[dict[str, str], AfterValidator(_secret_headers)] | None = Field(default=None, repr=False)
     auth: EndpointAuth | None = None
     tls: EndpointTLS | None = None
