@@ -19,7 +19,7 @@ from api.graphql.ids import filter_id, get_id
 from api.graphql.scalars import Json
 from api.sending import Request
 from relay.catalog.endpoints import EndpointStatus
-from relay.catalog.policies import FIFOHeadPolicy
+from relay.catalog.policies import FIFOHeadPolicy, PayloadFormat
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
@@ -102,6 +102,8 @@ class CreateEndpointInput:
     signature: SignatureScheme | None = SignatureScheme.HMAC_SHA256
     auth: EndpointAuthInput | None = UNSET
     tls: EndpointTLSInput | None = UNSET
+    format: PayloadFormat | None = PayloadFormat.RAW
+    gzip: bool | None = False
 
 
 @strawberry.input
@@ -134,6 +136,8 @@ class UpdateEndpointInput:
     secret_headers: Json | None = strawberry.field(default=UNSET, description="All of them: what is left out goes.")
     auth: EndpointAuthInput | None = UNSET
     tls: EndpointTLSInput | None = UNSET
+    format: PayloadFormat | None = UNSET
+    gzip: bool | None = UNSET
 
 
 @strawberry.input(description="All that is given must hold. since is inclusive, until exclusive, both on acceptance.")
