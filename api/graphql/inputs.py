@@ -68,6 +68,16 @@ class CreateEventInput:
 
 
 @strawberry.input
+class ExplainInput:
+    """An event that nobody has sent."""
+
+    event_type: str
+    payload: Json
+    headers: Json | None = UNSET
+    priority: int | None = 5
+
+
+@strawberry.input
 class CreateEndpointInput:
     """A new endpoint."""
 
@@ -215,6 +225,7 @@ def _python_names(kind: type) -> dict[str, str]:
 for _kind in (
     SendEventInput,
     CreateEventInput,
+    ExplainInput,
     CreateEndpointInput,
     UpdateEndpointInput,
     EventFilter,
@@ -239,7 +250,7 @@ def or_null(value: T | None) -> T | None:
     return None if value is UNSET else value
 
 
-def request(input: SendEventInput | CreateEventInput, *, key: str | None = None) -> Request:
+def request(input: SendEventInput | CreateEventInput | ExplainInput, *, key: str | None = None) -> Request:
     """The event that a client wrote, with the idempotency key that came beside it."""
     fields = given(input)
     payload: bytes = fields.pop("payload")
