@@ -65,6 +65,13 @@ class Sending:
             raise result
         return result
 
+    async def check(self, tenant_id: UUID, request: Request) -> NewEvent:
+        """Return the event that sending this would store; nothing is. Raises what is wrong with it."""
+        event = await self._checked(tenant_id, request)
+        if isinstance(event, RelayError):
+            raise event
+        return event
+
     async def send_all(self, tenant_id: UUID, requests: Sequence[Request]) -> list[Sent | RelayError]:
         """Accept each event on its own, in the order given, with one commit. Raises Invalid for too many."""
         started_ns = time.time_ns() if self._spans else 0

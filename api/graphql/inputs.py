@@ -19,7 +19,7 @@ from api.graphql.ids import filter_id, get_id
 from api.graphql.scalars import Json
 from api.sending import Request
 from relay.catalog.endpoints import EndpointStatus
-from relay.catalog.policies import FIFOHeadPolicy
+from relay.catalog.policies import FIFOHeadPolicy, PayloadFormat
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
@@ -68,6 +68,16 @@ class CreateEventInput:
 
 
 @strawberry.input
+class ExplainInput:
+    """An event that nobody has sent."""
+
+    event_type: str
+    payload: Json
+    headers: Json | None = UNSET
+    priority: int | None = 5
+
+
+@strawberry.input
 class CreateEndpointInput:
     """A new endpoint."""
 
@@ -103,6 +113,8 @@ class CreateEndpointInput:
     signature: SignatureScheme | None = SignatureScheme.HMAC_SHA256
     auth: EndpointAuthInput | None = UNSET
     tls: EndpointTLSInput | None = UNSET
+    format: PayloadFormat | None = PayloadFormat.RAW
+    gzip: bool | None = False
 
 
 @strawberry.input
@@ -136,6 +148,8 @@ class UpdateEndpointInput:
     secret_headers: Json | None = strawberry.field(default=UNSET, description="All of them: what is left out goes.")
     auth: EndpointAuthInput | None = UNSET
     tls: EndpointTLSInput | None = UNSET
+    format: PayloadFormat | None = UNSET
+    gzip: bool | None = UNSET
 
 
 @strawberry.input(description="All that is given must hold. since is inclusive, until exclusive, both on acceptance.")
@@ -213,6 +227,7 @@ def _python_names(kind: type) -> dict[str, str]:
 for _kind in (
     SendEventInput,
     CreateEventInput,
+    ExplainInput,
     CreateEndpointInput,
     UpdateEndpointInput,
     EventFilter,
@@ -237,7 +252,7 @@ def or_null(value: T | None) -> T | None:
     return None if value is UNSET else value
 
 
-def request(input: SendEventInput | CreateEventInput, *, key: str | None = None) -> Request:
+def request(input: SendEventInput | CreateEventInput | ExplainInput, *, key: str | None = None) -> Request:
     """The event that a client wrote, with the idempotency key that came beside it."""
     fields = given(input)
     payload: bytes = fields.pop("payload")

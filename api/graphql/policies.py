@@ -10,7 +10,7 @@ import strawberry
 
 from api.graphql.scalars import Json
 from relay.catalog.endpoints import Endpoint, EndpointStatus
-from relay.catalog.policies import FIFOHeadPolicy
+from relay.catalog.policies import FIFOHeadPolicy, PayloadFormat
 from relay.delivery.outcomes import Reason
 
 
@@ -47,6 +47,8 @@ class EndpointPolicy:
     disabled_at: datetime | None
     terminal_status_codes: list[int] = strawberry.field(description="Status codes that end a delivery at once.")
     fifo_on_dead: FIFOHeadPolicy
+    format: PayloadFormat = strawberry.field(description="What stands around an event's payload.")
+    gzip: bool = strawberry.field(description="Bodies are compressed; the signature is of what is sent.")
 
 
 def policy_fields(record: Endpoint) -> dict[str, Any]:

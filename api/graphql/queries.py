@@ -6,7 +6,6 @@ import strawberry
 from strawberry import UNSET
 
 from api.graphql.context import RelayInfo
-from api.graphql.explain import FanoutDecision, decision_node
 from api.graphql.ids import find_id
 from api.graphql.inputs import DeliveryFilter, EventFilter, delivery_filter, event_filter, or_null
 from api.graphql.needs import Needs
@@ -22,10 +21,9 @@ from api.graphql.nodes import (
 )
 from api.graphql.paging import Connection, first_and_after, listed
 from api.graphql.stats import QueueStats, queue_stats_node
-from relay import paging
 from relay.catalog import endpoints
 from relay.catalog.endpoints import EndpointStatus
-from relay.insight import counts, explain
+from relay.insight import counts
 from relay.intake import events
 from relay.tenancy.scopes import Scope
 
@@ -102,21 +100,3 @@ class Query:
         async with info.context.db.connection() as conn:
             found = await counts.queue_stats(conn, None if caller.sees_all_clients else caller.tenant_id)
         return queue_stats_node(found)
-
-    @strawberry.field(
-        directives=_READ,
-        description="Who got it and who did not, and why. Matches as recorded; the others worked out from the endpoints"
-        " as they are now (recorded: false).",
-    )
-    async def explain_event(
-        self, info: RelayInfo, id: strawberry.ID, endpoint_id: strawberry.ID | None = UNSET, first: int | None = 100
-    ) -> list[FanoutDecision]:
-        """Both sides of an event's fan-out."""
-        only = or_null(endpoint_id)
-        key, endpoint = find_id(id), find_id(only) if only is not None else None
-        size = paging.check_first(100 if first is None else first)
-        if key is None or (only is not None and endpoint is None):
-            return []
-        async with info.context.db.connection() as conn:
-            decisions = await explain.explain(conn, info.context.tenant_id, key, endpoint_id=endpoint, first=size)
-        return [decision_node(decision) for decision in decisions]

@@ -19,6 +19,7 @@ from api.graphql.endpoint_states import EndpointStateMutation
 from api.graphql.enums import register_enums
 from api.graphql.erasure import ErasureMutation
 from api.graphql.event_types import EventTypeMutation, EventTypeQuery
+from api.graphql.explain import ExplainQuery
 from api.graphql.filter_test import FilterMutation
 from api.graphql.jobs import JobMutation, JobQuery
 from api.graphql.needs import check_needs
@@ -30,6 +31,7 @@ from api.graphql.secrets import EndpointSecretMutation
 
 _QUERIES = (
     queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery, EventTypeQuery, AuditQuery,
+    ExplainQuery,
 )  # fmt: skip
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,

@@ -23,6 +23,7 @@ from relay.catalog.policies import (
     EndpointChange,
     EndpointSpec,
     FIFOHeadPolicy,
+    PayloadFormat,
     Policy,
 )
 from relay.catalog.secrets import Vault
@@ -72,6 +73,8 @@ class Endpoint:
     fifo_on_dead: FIFOHeadPolicy
     custom_headers: dict[str, str] | None
     filter: str | None
+    format: PayloadFormat
+    gzip: bool
     disabled_reason: Reason | None
     disabled_at: datetime | None
     version: int
@@ -80,15 +83,15 @@ class Endpoint:
     deleted_at: datetime | None
 
 
+_KINDS = {"status": EndpointStatus, "fifo_on_dead": FIFOHeadPolicy, "format": PayloadFormat}
 _FIELDS = tuple(field.name for field in fields(Endpoint))
-_SELECT = sql.SQL(
-    """SELECT e.id, e.tenant_id, e.kind, e.url, e.description, e.event_types,
-              CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END,
-              e.max_retries, e.retry_backoff_ms, e.retry_backoff_max, e.retry_backoff_mult, e.retry_schedule,
-              e.terminal_status_codes, e.timeout_ms, e.rate_limit_per_sec, e.max_concurrency, e.circuit_threshold,
-              e.circuit_reset_ms, e.fifo, e.fifo_partition_key, e.fifo_on_dead, e.custom_headers, e.filter::text,
-              e.disabled_reason, e.disabled_at, e.version, e.created_at, e.updated_at, e.deleted_at
-       FROM endpoints e LEFT JOIN lanes l ON l.endpoint_id = e.id AND l.key = '' """
+#: Columns that are not read as they stand.
+_READ = {
+    "status": sql.SQL("CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END"),
+    "filter": sql.SQL("e.filter::text"),
+}
+_SELECT = sql.SQL("SELECT {} FROM endpoints e LEFT JOIN lanes l ON l.endpoint_id = e.id AND l.key = '' ").format(
+    sql.SQL(", ").join(_READ.get(name, sql.Identifier("e", name)) for name in _FIELDS)
 )
 _CHANGEABLE = sql.SQL(", ").join(map(sql.Identifier, CHANGEABLE))
 _VALUES = sql.SQL(", ").join(map(sql.Placeholder, CHANGEABLE))
@@ -278,8 +281,7 @@ async def count(conn: Conn, tenant_id: UUID, *, status: EndpointStatus | None = 
 
 def _endpoint(row: tuple[Any, ...]) -> Endpoint:
     values = dict(zip(_FIELDS, row, strict=True))
-    values["status"] = EndpointStatus(values["status"])
-    values["fifo_on_dead"] = FIFOHeadPolicy(values["fifo_on_dead"])
+    values.update({name: kind(values[name]) for name, kind in _KINDS.items()})
     values["disabled_reason"] = values["disabled_reason"] and Reason(values["disabled_reason"])
     return Endpoint(**values)
 

@@ -58,6 +58,13 @@ def matches(pattern: str, event_type: str) -> bool:
     return pattern == event_type
 
 
+def patterns_for(event_type: str) -> list[str]:
+    """Return every pattern that `matches` events of this type."""
+    segments = event_type.split(".")
+    below = [".".join(segments[:count]) + _BELOW for count in range(1, len(segments))]
+    return [event_type, *below] if event_type.startswith(RESERVED) else [event_type, *below, _ANY]
+
+
 class Matcher(Generic[T]):
     """The subscriptions of a client, arranged so that a match costs what it finds and not what there is."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from relay.cli import left_out
 from relay.cli.terminal import Paint, excerpt, plain, relative, span
 
 _PAYLOAD_SHOWN = 400
@@ -149,14 +150,9 @@ def _decision(decision: dict[str, Any], event: dict[str, Any], *, paint: Paint) 
     endpoint = decision["endpoint"]
     if endpoint is None:
         return "  an endpoint that is gone"
-    reason = {
-        "TYPE_NOT_SUBSCRIBED": f"subscribed to {', '.join(endpoint['eventTypes'])}; not to {event['eventType']}",
-        "FILTERED_OUT": "its filter lets this event not through",
-        "ENDPOINT_DISABLED": "it is disabled",
-        "CREATED_LATER": f"made {endpoint['createdAt']}, after the event was accepted",
-        "NOT_FANNED_OUT_YET": "not decided yet",
-    }.get(decision["why"], _word(decision["why"]))
-    return f"  {plain(endpoint['url'])}  {paint(_name(endpoint), 'dim')}\n      {plain(reason)}"
+    lines = [f"  {plain(endpoint['url'])}  {paint(_name(endpoint), 'dim')}"]
+    lines += [f"      {plain(sentence)}" for sentence in left_out.sentences(decision, event)]
+    return "\n".join(lines)
 
 
 def _name(endpoint: dict[str, Any]) -> str:

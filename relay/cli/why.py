@@ -26,8 +26,8 @@ _WHY = """query Why($id: ID!) {
     }
   }
   explainEvent(id: $id, first: 100) {
-    matched why recorded
-    endpoint { id url description eventTypes createdAt }
+    matched why clause found recorded changedSince
+    endpoint { id url description eventTypes createdAt updatedAt }
   }
 }"""
 _EXAMPLES = """examples:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from relay.catalog import credentials
+from relay.catalog.policies import PayloadFormat
 from relay.catalog.secrets import Vault
 from relay.db import Conn
 from relay.delivery.authorization import Credentials
@@ -39,6 +40,8 @@ class Destination:
     deleted: bool
     credentials: Credentials | None = None
     unreadable: str | None = None
+    format: PayloadFormat = PayloadFormat.RAW
+    gzip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Content:
     max_attempts: int | None
     event_type: str | None = None
     erased: bool = False
+    subject: str | None = None
 
 
 class Destinations:
@@ -96,7 +100,7 @@ class Destinations:
                       retry_backoff_ms, retry_backoff_mult, retry_backoff_max, custom_headers, deleted_at IS NOT NULL,
                       CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, rate_limit_per_sec, status = 'disabled',
                       circuit_threshold, terminal_status_codes,
-                      EXISTS (SELECT FROM credentials WHERE endpoint_id = endpoints.id)
+                      EXISTS (SELECT FROM credentials WHERE endpoint_id = endpoints.id), format, gzip
                FROM endpoints WHERE id = ANY(%s::uuid[])""",
             (list(ids),),
         )
@@ -122,6 +126,8 @@ class Destinations:
                 deleted=row[12],
                 credentials=opened.get(row[0]),
                 unreadable=unreadable.get(row[13]) or unreadable.get(row[0]),
+                format=PayloadFormat(row[19]),
+                gzip=row[20],
             )
             for row in endpoints
         }
@@ -149,7 +155,7 @@ class Destinations:
 async def read_contents(conn: Conn, event_ids: Iterable[UUID]) -> dict[UUID, Content]:
     """The contents of these events by id; one that is missing is gone for good."""
     rows = await conn.execute(
-        """SELECT id, coalesce(payload, ''), content_type, headers, max_attempts, type, payload IS NULL
+        """SELECT id, coalesce(payload, ''), content_type, headers, max_attempts, type, payload IS NULL, subject
            FROM events WHERE id = ANY(%s::uuid[])""",
         (list(set(event_ids)),),
     )

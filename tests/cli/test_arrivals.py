@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 
 from relay.cli import arrivals
-from relay.receiver import Arrival
 from relay.cli.terminal import Paint
 from relay.delivery.signing import new_secret, signature_headers
+from relay.receiver import Arrival
 
 BODY = b'{"id":1e2,"name":"\\u00e9"}'
 SECRET = new_secret()

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 import urllib3
 
-from relay.receiver import Arrival, Receiver
 from relay.errors import Unavailable
+from relay.receiver import Arrival, Receiver
 
 DEADLINE_S = 10.0
 

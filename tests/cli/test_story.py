@@ -16,6 +16,7 @@ ENDPOINT = {
     "description": "the shop",
     "eventTypes": ["invoice.*", "order.refunded"],
     "createdAt": "2026-03-01T11:59:30.000Z",
+    "updatedAt": "2026-02-03T04:05:06.000Z",
 }
 
 
@@ -67,7 +68,8 @@ def _attempt(**more: Any) -> dict[str, Any]:
 
 
 def _decision(**more: Any) -> dict[str, Any]:
-    return {"matched": False, "why": "TYPE_NOT_SUBSCRIBED", "recorded": False, "endpoint": ENDPOINT, **more}
+    plain = {"matched": False, "why": "TYPE_NOT_SUBSCRIBED", "recorded": False, "endpoint": ENDPOINT}
+    return {**plain, "clause": None, "found": None, "changedSince": False, **more}
 
 
 def _tell(
@@ -135,6 +137,27 @@ def test_an_event_for_nobody_says_so_and_names_what_the_endpoints_want() -> None
 )
 def test_every_reason_to_be_left_out_has_words(why: str, words: str) -> None:
     assert words in _tell(_event(), decisions=(_decision(why=why),))
+
+
+def test_a_filter_that_refused_is_told_with_what_the_event_had_there() -> None:
+    clause = {"path": "$.total", "gt": 100}
+    page = _tell(_event(), decisions=(_decision(why="FILTERED_OUT", clause=clause, found=70),))
+    assert '      its filter wants {"path": "$.total", "gt": 100}\n      the event has 70 there' in page
+    page = _tell(_event(), decisions=(_decision(why="FILTERED_OUT", clause=clause, found=None),))
+    assert "the event has nothing there" in page
+    assert "its filter let this event not through" in _tell(_event(), decisions=(_decision(why="FILTERED_OUT"),))
+
+
+def test_an_endpoint_that_was_changed_since_says_when_and_whether_it_would_get_the_event_now() -> None:
+    changed = {"changedSince": True}
+    page = _tell(_event(), decisions=(_decision(**changed),))
+    assert "subscribed to invoice.*, order.refunded; not to order.paid\n      changed at 2026-02-03" in page
+    fits = {**ENDPOINT, "eventTypes": ["order.*"]}
+    page = _tell(_event(), decisions=(_decision(endpoint=fits, **changed),))
+    assert "      it would get this event today\n      changed at 2026-02-03T04:05:06.000Z, after the event" in page
+    clause = {"path": "$.total", "gt": 100}
+    refused = _decision(endpoint=fits, why="FILTERED_OUT", clause=clause, **changed)
+    assert "its filter wants" in _tell(_event(), decisions=(refused,))
 
 
 def test_an_endpoint_that_is_gone_leaves_a_line() -> None:

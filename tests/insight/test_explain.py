@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 from uuid import UUID, uuid4
 
 import pytest
 
 from relay.catalog import endpoints
+from relay.catalog.endpoints import EndpointChange
 from relay.db import Conn
 from relay.delivery.outcomes import Reason
 from relay.insight.explain import FanoutDecision, FanoutReason, explain
-from tests.rows import World, make_world
+from tests.rows import GUARD, VAULT, World, make_world
 
 
 @pytest.fixture
@@ -96,6 +98,73 @@ async def test_a_gate_is_told_for_matched_and_unmatched_alike(world: World) -> N
     assert (paused.reason, paused.until) == (Reason.PAUSED, None)
     assert opened is not None
     assert opened.reason is Reason.CIRCUIT_OPEN
+
+
+async def filtered(world: World, filter: str, *, of: UUID | None = None) -> UUID:
+    """Give an endpoint a filter, as one that was not changed since the last fan-out."""
+    id = of or await world.endpoint("*")
+    await world.conn.execute("UPDATE endpoints SET filter = %s::json WHERE id = %s", (filter, id))
+    return id
+
+
+async def decisions_of(world: World, event_id: UUID, **arguments: object) -> dict[UUID, FanoutDecision]:
+    found = await explain(world.conn, world.tenant_id, event_id, **arguments)  # pyright: ignore[reportArgumentType]
+    return {one.endpoint_id: one for one in found}
+
+
+async def test_a_filter_that_refused_is_shown_with_what_the_event_had_there(world: World) -> None:
+    refusing = await filtered(world, '{"and": [{"path": "$.a", "gt": 1}, {"path": "$.a", "lt": 50}]}')
+    missing = await filtered(world, '{"path": "$.b", "eq": 1}')
+    broken = await filtered(world, '{"of another release": 1}')
+    event = await world.event()
+    await world.waiting(event)
+    await world.fanned_out(event, matched=1)
+    found = await decisions_of(world, event)
+    assert {id: one.why for id, one in found.items() if id != world.endpoint_id} == dict.fromkeys(
+        (refusing, missing, broken), FanoutReason.FILTERED_OUT
+    )
+    clauses = {id: (one.failing.clause, one.failing.found) for id, one in found.items() if one.failing}
+    assert json.loads(clauses[refusing][0]) == {"path": "$.a", "lt": 50}
+    assert json.loads(clauses[refusing][1] or b"") == 100
+    assert clauses[missing][1] is None
+    assert json.loads(clauses[broken][0]) == {"of another release": 1}
+    assert not any(one.changed_since for one in found.values())
+
+
+async def test_what_a_filter_found_is_shown_only_as_far_as_the_payload_is(world: World) -> None:
+    refusing = await filtered(world, '{"path": "$.a", "lt": 50}')
+    event = await world.event()
+    await world.fanned_out(event, matched=0)
+    for shown, found in ((b'{"a": "[redacted]"}', b'"[redacted]"'), (None, None)):
+        decision = (await decisions_of(world, event, shown=lambda _, shown=shown: shown))[refusing]
+        assert decision.failing is not None
+        assert decision.failing.found == found
+
+
+async def test_an_endpoint_that_was_changed_after_the_fan_out_says_so(world: World) -> None:
+    fits_now, with_filter = await world.endpoint("till"), await filtered(world, '{"path": "$.a", "lt": 50}')
+    untouched = await world.endpoint("till")
+    event = await world.event()
+    await world.fanned_out(event, matched=0)
+    for id, change in ((fits_now, {"event_types": ["*"]}), (with_filter, {"timeout_ms": 500})):
+        await endpoints.update(
+            world.conn, world.tenant_id, id, EndpointChange.model_validate(change), vault=VAULT, guard=GUARD
+        )
+    found = await decisions_of(world, event)
+    assert {id: one.changed_since for id, one in found.items()} == {
+        world.endpoint_id: False, fits_now: True, with_filter: True, untouched: False,
+    }  # fmt: skip
+    assert (found[fits_now].why, found[fits_now].failing) == (FanoutReason.TYPE_NOT_SUBSCRIBED, None)
+    assert found[with_filter].why is FanoutReason.FILTERED_OUT
+
+
+async def test_of_an_erased_event_no_filter_can_be_asked_again(world: World) -> None:
+    id = await filtered(world, '{"path": "$.a", "eq": 1}')
+    event = await world.event()
+    await world.fanned_out(event, matched=0)
+    await world.conn.execute("UPDATE events SET payload = NULL WHERE id = %s", (event,))
+    decision = (await decisions_of(world, event))[id]
+    assert (decision.why, decision.failing) == (FanoutReason.FILTERED_OUT, None)
 
 
 async def test_another_tenants_event_explains_nothing(world: World) -> None:
