@@ -77,6 +77,7 @@ KEPT: dict[str, tuple[str, ...]] = {
     "pycurl": ("relay.delivery",),
     "jsonpath_rfc9535": ("relay.catalog",),
     "re2": ("relay.catalog",),
+    "jsonschema_rs": ("relay.catalog",),
     "opentelemetry": ("relay.traces.export", "relay.metrics.otlp"),
 }
 # Entry points read the environment; whoever else needs a setting is given it.

@@ -39,6 +39,7 @@ _BY_NAME: dict[str, Any] = {
     "scopes": ["READ"],
     "payload": {"n": 1},
     "filter": {"path": "$.n", "eq": 1},
+    "document": {"openapi": "3.1.0", "webhooks": {"order.paid": {}}},
     "limit": 10,
     "first": 5,
     "status": "DEAD",
