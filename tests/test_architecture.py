@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "traces",
         "otlp_http",
         "partitions",
+        "producer_role",
         "archive",
         "archive_files",
         "migrations",
