@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "redis_modes",
         "paging",
         "specs",
+        "strict_json",
         "log",
         "processes",
         "metrics",

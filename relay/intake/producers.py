@@ -16,10 +16,11 @@ from uuid import UUID
 import msgspec
 
 from relay.db import Conn
-from relay.errors import RelayError, TooLarge
+from relay.errors import Invalid, RelayError, TooLarge
 from relay.intake.accept import Accepted, Candidate, NewEvent, originals, store
 from relay.intake.outbox import Entry, Head, Hints
-from relay.intake.specs import JSON_TYPE, SendEventSpec, is_json
+from relay.intake.specs import SendEventSpec, is_json
+from relay.strict_json import check_strict
 
 MAX_ROWS = 500
 MAX_BYTES = 8 << 20
@@ -47,6 +48,11 @@ class Row:
     key: str | None
     deliver_at: datetime | None
 
+    @property
+    def is_json(self) -> bool:
+        """Whether its payload is JSON text."""
+        return is_json(self.content_type)
+
     def to_event(self, *, max_payload_bytes: int) -> NewEvent:
         """Return the event to accept, checked as one that comes by HTTP. Raises Invalid, and TooLarge."""
         if self.payload is None:
@@ -60,7 +66,11 @@ class Row:
             subject=self.subject,
             idempotency_key=self.key,
         )
-        payload = self.payload if is_json(self.content_type or JSON_TYPE) else _write(_base64(self.payload))
+        payload = self.payload
+        if self.is_json:
+            _check_json(payload)
+        else:
+            payload = _write(base64.b64encode(payload).decode())
         return spec.to_event(self.tenant_id, payload, max_payload_bytes=max_payload_bytes)
 
 
@@ -102,7 +112,7 @@ async def lock(conn: Conn) -> bool:
 
 
 async def read(conn: Conn, *, hints: Hints, limit: int, max_payload_bytes: int) -> Batch:
-    """Read the oldest rows, up to `limit` and about 8 MiB, after `lock`."""
+    """Read the oldest rows, up to `limit` and about 8 MiB; the snapshot is older than the ceiling."""
     rows = await conn.execute(
         """WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS snap),
         h AS MATERIALIZED (
@@ -123,6 +133,15 @@ async def read(conn: Conn, *, hints: Hints, limit: int, max_payload_bytes: int) 
     cut = found[0][2] >= limit or found[0][2] > len(waiting)
     entries = [Entry(_PLACE, row.n, row.tenant_id, row.id, 0) for row in waiting]
     return Batch(waiting, Head(entries, xmin=found[0][0], ceiling=found[0][1] or 0, cut=cut))
+
+
+async def still_there(conn: Conn, rows: Sequence[Row]) -> dict[int, UUID]:
+    """Return number and id of those of the rows that nobody took in meanwhile, in order, and lock them."""
+    found = await conn.execute(
+        "SELECT n, id FROM producer_events WHERE n = ANY(%s::int8[]) AND refused IS NULL ORDER BY n FOR UPDATE",
+        ([row.n for row in rows],),
+    )
+    return {row[0]: row[1] async for row in found}
 
 
 def learn(hints: Hints, batch: Batch, settled: Settled) -> None:
@@ -198,10 +217,9 @@ async def forget_refused(conn: Conn, *, keep_days: int, limit: int = 2_000) -> i
     return done.rowcount
 
 
-def ordered(rows: Sequence[Row]) -> dict[int, UUID]:
-    """Return the id of each row by its number."""
-    return {row.n: row.id for row in rows}
-
-
-def _base64(payload: bytes) -> str:
-    return base64.b64encode(payload).decode()
+def _check_json(payload: bytes) -> None:
+    """Raise Invalid for what Postgres takes for JSON and another reader does not, or reads in another way."""
+    try:
+        check_strict(payload, what="payload")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+        raise Invalid(f"payload must be JSON: {cause}", field="payload") from cause

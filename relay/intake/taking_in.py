@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from psycopg.errors import LockNotAvailable
@@ -95,32 +95,40 @@ class TakingIn:
 
         A batch that cannot be stored is halved until the row at fault stands alone; that one is set aside, visibly.
         """
-        batch, limit = None, self._limit
+        limit = self._limit
         await self._refresh_types()
+        async with self._db.connection() as conn:
+            batch = await producers.read(
+                conn, hints=self._hints, limit=limit, max_payload_bytes=self._max_payload_bytes
+            )
+        events = {row.n: await self._event(row) for row in batch.rows}
         try:
-            async with self._db.transaction() as conn:
-                if not await producers.lock(conn):
-                    return False
-                batch = await producers.read(
-                    conn, hints=self._hints, limit=limit, max_payload_bytes=self._max_payload_bytes
-                )
-                events = {row.n: self._event(row) for row in batch.rows}
-                with metrics.DATABASE_SECONDS.labels("accept").time():
-                    settled = await producers.settle(conn, events, producers.ordered(batch.rows))
+            settled = await self._settle(batch, events)
         except REPEATABLE:
             return True
         except SPLITTABLE as cause:
             return await self._split(batch, cause, limit=limit)
+        if settled is None:
+            return False
         self._limit = min(producers.MAX_ROWS, limit * 2)
         producers.learn(self._hints, batch, settled)
         await self._tell(batch, settled)
         return bool(settled.stored or settled.repeated or settled.refused)
 
-    async def _split(self, batch: Batch | None, cause: Exception, *, limit: int) -> bool:
+    async def _settle(self, batch: Batch, events: Mapping[int, NewEvent | RelayError]) -> Settled | None:
+        """Store what is still there; None: somebody else is at it."""
+        async with self._db.transaction() as conn:
+            if not await producers.lock(conn):
+                return None
+            ids = await producers.still_there(conn, batch.rows)
+            with metrics.DATABASE_SECONDS.labels("accept").time():
+                return await producers.settle(conn, {n: events[n] for n in ids}, ids)
+
+    async def _split(self, batch: Batch, cause: Exception, *, limit: int) -> bool:
         if limit > 1:
             self._limit = limit // 2
             return True
-        if isinstance(cause, LockNotAvailable) or not batch or not batch.rows:
+        if isinstance(cause, LockNotAvailable) or not batch.rows:
             return False  # the key is somebody's who will not have it for long
         row = batch.rows[0]
         refusal = Invalid(f"It holds something that cannot be stored: {str(cause).splitlines()[0]}")
@@ -129,7 +137,7 @@ class TakingIn:
         self._log_refused(row, refusal)
         return True
 
-    def _event(self, row: Row) -> NewEvent | RelayError:
+    async def _event(self, row: Row) -> NewEvent | RelayError:
         try:
             self._types.check(row.tenant_id, row.type)
             return row.to_event(max_payload_bytes=self._max_payload_bytes)

@@ -92,6 +92,8 @@ async def test_what_breaks_a_rule_that_only_relay_knows_is_set_aside_with_its_re
     taking = taking_in(shop)
     await send(conn, '"' + "x" * shop.web.settings.max_payload_bytes + '"')
     await send(conn, "null")
+    await conn.execute("SELECT relay.send_event('shop', 'a', '{\"b\": {\"c\": 1, \"c\": 2}}')")
+    await conn.execute("SELECT relay.send_event('shop', 'a', repeat('[', 129) || repeat(']', 129))")
     await conn.execute("SELECT relay.send_event('shop', 'a', '1', headers => '{\"host\": \"evil\"}')")
     await conn.execute("SELECT relay.send_event('shop', 'a', '1', headers => '{\"x-a\": 1}')")
     await conn.execute("SELECT relay.send_event('shop', 'a', '1', content_type => 'no media type')")
@@ -106,11 +108,13 @@ async def test_what_breaks_a_rule_that_only_relay_knows_is_set_aside_with_its_re
     assert await rows(conn, REASONS) == [
         ("eventType order.paid is not known; this client allows a. createEventType makes another.",),
         ("eventType order.paid is not known; this client allows a. createEventType makes another.",),
+        ("b.c stands there twice.",),
+        ("payload must be JSON that is nested less deeply; 128 levels are allowed.",),
         ("headers must not hold host, which is reserved.",),
         ("headers.x-a must be a string.",),
         ("contentType must be a media type, like application/json.",),
     ]
-    assert caplog.text.count("from SQL is refused and set aside") == 5
+    assert caplog.text.count("from SQL is refused and set aside") == 7
     # The cause is gone: they come again.
     await conn.execute("UPDATE tenants SET unknown_event_types = 'allow'")
     await conn.execute("UPDATE producer_events SET refused = NULL WHERE type = 'order.paid'")
