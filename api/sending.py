@@ -14,7 +14,7 @@ from relay.catalog import adhoc
 from relay.catalog.type_rules import TypeRules
 from relay.errors import Invalid, RelayError
 from relay.intake.accept import Accepted, NewEvent
-from relay.intake.specs import CreateEventSpec, SendEventSpec
+from relay.intake.specs import CreateEventSpec, SendEventSpec, is_json
 from relay.runtime import Web
 
 MAX_BATCH = 1_000
@@ -101,7 +101,10 @@ class Sending:
             if "destination" not in request.fields:
                 sent = SendEventSpec(**request.fields)
                 self.types.check(tenant_id, sent.event_type)
-                return sent.to_event(tenant_id, request.payload, max_payload_bytes=limit, idempotency_key=request.key)
+                event = sent.to_event(tenant_id, request.payload, max_payload_bytes=limit, idempotency_key=request.key)
+                is_text = is_json(event.content_type)
+                await self.types.fit(tenant_id, sent.event_type, event.payload, is_json=is_text)
+                return event
             spec = CreateEventSpec(**request.fields)
             event = spec.to_event(
                 tenant_id,

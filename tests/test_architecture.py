@@ -76,6 +76,7 @@ KEPT: dict[str, tuple[str, ...]] = {
     "dramatiq": ("actors", "relay.queue", "relay.broker"),
     "pycurl": ("relay.delivery",),
     "jsonpath_rfc9535": ("relay.catalog",),
+    "jsonschema_rs": ("relay.catalog",),
     "opentelemetry": ("relay.traces.export", "relay.metrics.otlp"),
 }
 # Entry points read the environment; whoever else needs a setting is given it.

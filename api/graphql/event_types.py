@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 import strawberry
 from strawberry import UNSET
@@ -14,13 +15,25 @@ from api.graphql.inputs import given
 from api.graphql.needs import Needs
 from api.graphql.paging import Connection, first_and_after, listed
 from api.graphql.privacy_inputs import CreateEventTypeInput, UpdateEventTypeInput
+from api.graphql.scalars import Json
 from relay.catalog import event_types
 from relay.catalog.event_types import EventTypeChange, EventTypeSpec
+from relay.catalog.type_revisions import Revision
 from relay.tenancy.audit import Subject
 from relay.tenancy.scopes import Scope
 
 _READ = [Needs(scope=Scope.READ)]
 _MANAGE = [Needs(scope=Scope.MANAGE)]
+
+
+@strawberry.type
+class EventTypeRevision:
+    """A schema that a type has or had."""
+
+    revision: int
+    schema: Json | None
+    schema_version: str | None
+    created_at: datetime
 
 
 @strawberry.type
@@ -30,11 +43,35 @@ class EventType:
     id: strawberry.ID
     name: str
     description: str | None
+
+    @strawberry.field
+    async def schema(self, info: RelayInfo) -> Json | None:
+        """What payloads must fit, as it was written."""
+        found = await info.context.loaders.schemas.load(UUID(self.id))
+        return None if found is None else Json(found)
+
+    schema_version: str | None = strawberry.field(description="The owner's label for it.")
+    revision: int = strawberry.field(description="Grows by one with each change of schema.")
+
+    @strawberry.field(description="Every schema so far, the newest first.")
+    async def revisions(self, info: RelayInfo) -> list[EventTypeRevision]:
+        """Its schemas."""
+        return [_revision_node(one) for one in await info.context.loaders.revisions.load(UUID(self.id)) or ()]
+
     redact_paths: list[str] = strawberry.field(
         description="JSONPaths blanked in what the API, logs and exports show; delivery is not changed."
     )
     created_at: datetime
     updated_at: datetime
+
+
+def _revision_node(record: Revision) -> EventTypeRevision:
+    return EventTypeRevision(
+        revision=record.revision,
+        schema=None if record.schema is None else Json(record.schema),
+        schema_version=record.schema_version,
+        created_at=record.created_at,
+    )
 
 
 def event_type_node(record: event_types.EventType) -> EventType:
@@ -43,6 +80,8 @@ def event_type_node(record: event_types.EventType) -> EventType:
         id=strawberry.ID(str(record.id)),
         name=record.name,
         description=record.description,
+        schema_version=record.schema_version,
+        revision=record.revision,
         redact_paths=record.redact_paths,
         created_at=record.created_at,
         updated_at=record.updated_at,

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from relay.catalog import credentials, endpoints, secrets
+from relay.catalog import credentials, endpoints, secrets, type_revisions
 from relay.catalog.endpoints import Endpoint
+from relay.catalog.type_revisions import Revision
 from relay.db import Conn, Database
 from relay.delivery import attempts, deliveries, gates
 from relay.delivery.attempts import Attempt
@@ -40,6 +41,8 @@ class Loaders:
         self.progress: DataLoader[UUID, Progress | None] = self._loader(events.progress)
         self.endpoints: DataLoader[UUID, Endpoint | None] = self._loader(self._scoped(endpoints.find_many))
         self.credentials: DataLoader[UUID, credentials.Shown | None] = self._loader(self._scoped(credentials.shown))
+        self.schemas: DataLoader[UUID, bytes | None] = self._loader(self._scoped(type_revisions.schemas))
+        self.revisions: DataLoader[UUID, list[Revision] | None] = self._loader(self._scoped(type_revisions.of_types))
         self.deliveries: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.find_many))
         self.replays: DataLoader[UUID, Delivery | None] = self._loader(self._scoped(deliveries.replays_of))
         self.attempts: DataLoader[UUID, list[Attempt] | None] = self._loader(self._scoped(attempts.of_deliveries))

@@ -10,6 +10,7 @@ from strawberry.types import get_object_definition
 
 from api.graphql.ids import get_id
 from api.graphql.inputs import build, given
+from api.graphql.scalars import Json
 from relay.recovery.erase_spec import EraseSpec
 
 
@@ -19,6 +20,8 @@ class CreateEventTypeInput:
 
     name: str
     description: str | None = UNSET
+    schema: Json | None = strawberry.field(default=UNSET, description="JSON Schema 2020-12.")
+    schema_version: str | None = UNSET
     redact_paths: list[str] | None = UNSET
 
 
@@ -27,6 +30,8 @@ class UpdateEventTypeInput:
     """Changes of a type of events: what is absent stays, null clears."""
 
     description: str | None = UNSET
+    schema: Json | None = UNSET
+    schema_version: str | None = UNSET
     redact_paths: list[str] | None = UNSET
 
 

@@ -11,7 +11,9 @@ from uuid import UUID
 from psycopg import sql
 from pydantic import AfterValidator, Field
 
+from relay.catalog import type_revisions
 from relay.catalog.partition_keys import MAX_PATH, check_path
+from relay.catalog.schemas import compile_schema
 from relay.catalog.subscriptions import check_type
 from relay.db import Conn
 from relay.errors import Conflict, Invalid, NotFound
@@ -24,13 +26,18 @@ MAX_PATHS = 50
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """A type; `redact_paths` are the JSONPaths whose values the API does not show."""
+    """A type; `redact_paths` are the JSONPaths whose values the API does not show.
+
+    Its schema is not here, for it may be long (`relay.catalog.type_revisions`); `revision` counts its changes.
+    """
 
     id: UUID
     tenant_id: UUID
     name: str
     description: str | None
     redact_paths: list[str]
+    schema_version: str | None
+    revision: int
     created_at: datetime
     updated_at: datetime
 
@@ -53,8 +60,21 @@ def _paths(paths: list[str]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
+def _schema(text: bytes) -> bytes | None:
+    if text.strip() == b"null":
+        return None
+    try:
+        compile_schema(text)
+    except Invalid as cause:
+        raise ValueError(cause.message.removeprefix("schema ").removesuffix(".")) from cause
+    return text
+
+
 Description = Annotated[Text, Field(max_length=1_000)]
 Paths = Annotated[list[Text], AfterValidator(_paths)]
+#: The JSON text as it was written. A pydantic model has a `schema` of its own, hence the other name.
+Schema = Annotated[Annotated[bytes, AfterValidator(_schema)] | None, Field(alias="schema")]
+Label = Annotated[Text, Field(min_length=1, max_length=100)]
 
 
 class EventTypeSpec(Spec):
@@ -62,6 +82,8 @@ class EventTypeSpec(Spec):
 
     name: Annotated[Text, AfterValidator(_name)]
     description: Description | None = None
+    json_schema: Schema = None
+    schema_version: Label | None = None
     redact_paths: Paths | None = None
 
 
@@ -69,11 +91,13 @@ class EventTypeChange(Spec):
     """updateEventType: what is absent stays, null clears."""
 
     description: Description | None = None
+    json_schema: Schema = None
+    schema_version: Label | None = None
     redact_paths: Paths | None = None
 
     def columns(self) -> dict[str, Any]:
         """What is to change, by column."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
+        given = {name: getattr(self, name) for name in self.model_fields_set if name != "json_schema"}
         if "redact_paths" in given:
             given["redact_paths"] = given["redact_paths"] or []
         return given
@@ -86,35 +110,41 @@ _SELECT = sql.SQL("SELECT ") + _COLUMNS + sql.SQL(" FROM event_types WHERE tenan
 async def create(conn: Conn, tenant_id: UUID, spec: EventTypeSpec, *, id: UUID) -> EventType:
     """Make a type and return it; Conflict when the client has one of this name. Needs a transaction."""
     rows = await conn.execute(
-        sql.SQL(
-            """INSERT INTO event_types (id, tenant_id, name, description, redact_paths)
-               VALUES (%s, %s, %s, %s, %s) ON CONFLICT (tenant_id, name) DO NOTHING RETURNING """
-        )
-        + _COLUMNS,
-        (id, tenant_id, spec.name, spec.description, spec.redact_paths or []),
+        """INSERT INTO event_types (id, tenant_id, name, description, redact_paths, schema_version)
+           VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (tenant_id, name) DO NOTHING RETURNING id""",
+        (id, tenant_id, spec.name, spec.description, spec.redact_paths or [], spec.schema_version),
     )
-    row = await rows.fetchone()
-    if row is None:
+    if await rows.fetchone() is None:
         raise Conflict(f"There is an event type {spec.name} already; updateEventType changes it.", field="name")
-    await _bump(conn, tenant_id)
-    return EventType(*row)
+    if spec.json_schema is not None:
+        await type_revisions.add(conn, id, spec.json_schema)
+    await bump(conn, tenant_id)
+    return await get_locked(conn, tenant_id, id)
 
 
 async def update(conn: Conn, tenant_id: UUID, id: UUID, change: EventTypeChange) -> EventType:
-    """Change a type and return it as it is then; raise NotFound. Needs a transaction."""
+    """Change a type and return it as it is then; raise NotFound. A schema that says the same is no change.
+
+    Needs a transaction.
+    """
     columns: Mapping[str, Any] = change.columns()
     changes: list[sql.Composable] = [sql.SQL("updated_at = now()")]
     changes += [sql.Identifier(name) + sql.SQL(" = ") + sql.Placeholder(name) for name in columns]
     rows = await conn.execute(
         sql.SQL("UPDATE event_types SET ") + sql.SQL(", ").join(changes)
-        + sql.SQL(" WHERE tenant_id = %(tenant_id)s AND id = %(id)s RETURNING ") + _COLUMNS,
+        + sql.SQL(" WHERE tenant_id = %(tenant_id)s AND id = %(id)s RETURNING schema::text"),
         {**columns, "tenant_id": tenant_id, "id": id},
     )  # fmt: skip
     row = await rows.fetchone()
     if row is None:
         raise _not_found()
-    await _bump(conn, tenant_id)
-    return EventType(*row)
+    before = row[0].encode() if row[0] is not None else None
+    if "json_schema" in change.model_fields_set and not type_revisions.same(before, change.json_schema):
+        await type_revisions.add(conn, id, change.json_schema)
+    elif "schema_version" in columns:
+        await type_revisions.label(conn, id)
+    await bump(conn, tenant_id)
+    return await get_locked(conn, tenant_id, id)
 
 
 async def delete(conn: Conn, tenant_id: UUID, id: UUID) -> None:
@@ -122,11 +152,11 @@ async def delete(conn: Conn, tenant_id: UUID, id: UUID) -> None:
     done = await conn.execute("DELETE FROM event_types WHERE tenant_id = %s AND id = %s", (tenant_id, id))
     if done.rowcount == 0:
         raise _not_found()
-    await _bump(conn, tenant_id)
+    await bump(conn, tenant_id)
 
 
-async def _bump(conn: Conn, tenant_id: UUID) -> None:
-    """Tell every cache; last, for it locks the tenant until the commit."""
+async def bump(conn: Conn, tenant_id: UUID) -> None:
+    """Tell every cache of what changed; last, for it locks the tenant until the commit."""
     await conn.execute("UPDATE tenants SET types_version = types_version + 1 WHERE id = %s", (tenant_id,))
 
 
@@ -141,7 +171,7 @@ async def get_locked(conn: Conn, tenant_id: UUID, id: UUID) -> EventType:
 
 def audited_fields(type_: EventType) -> dict[str, Any]:
     """What the audit log shows of a type, by API names."""
-    return audit.fields_of(type_, ("name", "description", "redact_paths"))
+    return audit.fields_of(type_, ("name", "description", "schema_version", "revision", "redact_paths"))
 
 
 async def find(conn: Conn, tenant_id: UUID, id: UUID) -> EventType | None:

@@ -1,7 +1,8 @@
-"""What event types mean while events come and are shown: which are refused, and what is blanked.
+"""What event types mean while events come and are shown: which are refused, what must fit, and what is blanked.
 
 Kept in memory and compared with Postgres once a second, so that no event costs a statement. Only clients who described
-a type or refuse unknown ones are kept; for all others the answer is one miss in a dictionary.
+a type or refuse unknown ones are kept; for all others the answer is one miss in a dictionary. Schemas are read and
+compiled when the first event of their type comes, and those used lately are kept.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from uuid import UUID
 
 import psycopg
 
+from relay.catalog.known_schemas import Schemas
 from relay.catalog.redaction import blanked
+from relay.catalog.schemas import told
 from relay.db import LOST, Conn, Database
 from relay.errors import Invalid, Unavailable
 
@@ -24,12 +27,21 @@ _NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """What holds for a type: its redactPaths, and which revision of its schema; None: it has no schema."""
+
+    id: UUID
+    paths: tuple[str, ...]
+    revision: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
-    """A client's types by name, each with its redactPaths; `refuses`: those that are not here."""
+    """A client's types by name; `refuses`: those that are not here."""
 
     version: int
     refuses: bool
-    types: Mapping[str, tuple[str, ...]]
+    types: Mapping[str, Rule]
 
 
 class TypeRules:
@@ -38,6 +50,7 @@ class TypeRules:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._known: dict[UUID, Rules] = {}
+        self._schemas = Schemas(db)
         self._ready = False
         self._one_at_a_time = asyncio.Lock()
 
@@ -71,15 +84,30 @@ class TypeRules:
         if rules is not None and rules.refuses and event_type not in rules.types:
             raise Invalid(_refusal(event_type, sorted(rules.types)), field="eventType")
 
+    async def fit(self, tenant_id: UUID, event_type: str, payload: bytes, *, is_json: bool) -> None:
+        """Raise Invalid, with every place where, for a payload that does not fit the schema of its type."""
+        rules = self._known.get(tenant_id)
+        rule = rules.types.get(event_type) if rules is not None else None
+        if rule is None or rule.revision is None:
+            return
+        if not is_json:
+            sentence = f"contentType must be JSON, for the event type {event_type} has a schema."
+            raise Invalid(sentence, field="contentType")
+        schema = await self._schemas.get(rule.id, rule.revision)
+        misfits = schema.misfits(payload) if schema is not None else []
+        if misfits:
+            of = f"payload does not fit the schema of {event_type} (revision {rule.revision}): "
+            raise Invalid(of + told(misfits), field="payload")
+
     def shown(self, tenant_id: UUID, event_type: str | None, payload: bytes, *, is_json: bool) -> bytes | None:
         """Return the payload as it may be shown; None: not at all."""
         if not self._ready:
             return None
         rules = self._known.get(tenant_id)
-        paths = rules.types.get(event_type, ()) if rules is not None and event_type is not None else ()
-        if not paths:
+        rule = rules.types.get(event_type) if rules is not None and event_type is not None else None
+        if rule is None or not rule.paths:
             return payload
-        return blanked(payload, paths) if is_json else None
+        return blanked(payload, rule.paths) if is_json else None
 
 
 def _refusal(event_type: str, names: list[str]) -> str:
@@ -92,13 +120,14 @@ def _refusal(event_type: str, names: list[str]) -> str:
 async def _read(conn: Conn, tenant_ids: Iterable[UUID]) -> dict[UUID, Rules]:
     """The rules of these clients, of one moment."""
     rows = await conn.execute(
-        """SELECT t.id, t.types_version, t.unknown_event_types = 'refuse', e.name, e.redact_paths
+        """SELECT t.id, t.types_version, t.unknown_event_types = 'refuse', e.name, e.id, e.redact_paths,
+                  CASE WHEN e.schema IS NOT NULL THEN e.revision END
            FROM tenants t LEFT JOIN event_types e ON e.tenant_id = t.id WHERE t.id = ANY(%s::uuid[])""",
         (list(tenant_ids),),
     )
-    found: dict[UUID, tuple[int, bool, dict[str, tuple[str, ...]]]] = {}
-    async for id, version, refuses, name, paths in rows:
+    found: dict[UUID, tuple[int, bool, dict[str, Rule]]] = {}
+    async for id, version, refuses, name, type_id, paths, revision in rows:
         types = found.setdefault(id, (version, refuses, {}))[2]
         if name is not None:
-            types[name] = tuple(paths)
+            types[name] = Rule(type_id, tuple(paths), revision)
     return {id: Rules(*rules) for id, rules in found.items()}

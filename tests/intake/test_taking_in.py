@@ -127,6 +127,23 @@ async def test_what_breaks_a_rule_that_only_relay_knows_is_set_aside_with_its_re
     assert await producers.forget_refused(conn, keep_days=30) == 1
 
 
+async def test_a_payload_that_does_not_fit_the_schema_of_its_type_is_set_aside(shop: Shop, conn: Conn) -> None:
+    await conn.execute(
+        """WITH t AS (
+               INSERT INTO event_types (id, tenant_id, name, schema, revision)
+               SELECT gen_random_uuid(), id, 'order.paid', '{"type": "object", "required": ["total"]}', 1 FROM tenants
+               RETURNING id, schema)
+           INSERT INTO event_type_revisions (type_id, revision, schema) SELECT id, 1, schema FROM t"""
+    )
+    await conn.execute("UPDATE tenants SET types_version = types_version + 1")
+    for payload in ('{"total": 1}', '{"sum": 1}', '{"total": 2}'):
+        await send(conn, payload)
+    assert await taking_in(shop).take_in()
+    assert await payloads(conn) == [b'{"total": 1}', b'{"total": 2}']
+    ((reason,),) = await rows(conn, REASONS)
+    assert "payload does not fit the schema of order.paid (revision 1)" in str(reason)
+
+
 async def test_a_row_that_cannot_be_stored_stands_alone_and_the_others_pass(shop: Shop, conn: Conn) -> None:
     for n in range(5):
         await send(conn, str(n))

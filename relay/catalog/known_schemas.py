@@ -1,0 +1,35 @@
+"""The compiled schemas that were used lately, in one process: read once, for a revision never changes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from uuid import UUID
+
+from relay.catalog import type_revisions
+from relay.catalog.schemas import Schema, compile_schema
+from relay.db import Database
+
+_MOST_KEPT = 1_000
+
+
+class Schemas:
+    """Schemas by type and revision; those unused for longest are forgotten."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._kept: OrderedDict[tuple[UUID, int], Schema] = OrderedDict()
+
+    async def get(self, type_id: UUID, revision: int) -> Schema | None:
+        """Return the schema of this revision; None: the type is gone, or has none."""
+        key = type_id, revision
+        if (kept := self._kept.get(key)) is not None:
+            self._kept.move_to_end(key)
+            return kept
+        async with self._db.connection() as conn:
+            text = await type_revisions.schema_of(conn, type_id, revision)
+        if text is None:
+            return None
+        schema = self._kept[key] = compile_schema(text)
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return schema
