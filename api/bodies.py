@@ -8,8 +8,8 @@ from typing import TypeVar
 import msgspec
 from falcon.asgi import Request
 
-from api.strict import check_strict
 from relay.errors import Invalid, TooLarge, TooSlow
+from relay.strict_json import check_strict
 
 T = TypeVar("T")
 _CHUNK = 1 << 16

@@ -23,6 +23,7 @@ from relay.partitions import (
     attach,
     existing,
     floor_of,
+    home,
     oldest_needed,
     parsed,
     patiently,
@@ -177,8 +178,7 @@ def _attach_all(conn: Connection[TupleRow], there: Day, *, until: datetime) -> l
 
 
 def _come_back(conn: Connection[TupleRow], table: sql.Identifier) -> None:
-    schema = conn.execute("SELECT current_schema()").fetchall()[0][0]
-    conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(table, sql.Identifier(schema)))
+    conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(table, sql.Identifier(home(conn))))
 
 
 def _drop_bounds(conn: Connection[TupleRow], partition: Partition) -> None:

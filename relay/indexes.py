@@ -113,7 +113,7 @@ def _is_valid(conn: Connection[TupleRow], index: Index) -> bool | None:
     """None when there is no such index."""
     row = conn.execute(
         """SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-           WHERE c.relname = %s AND c.relnamespace = current_schema()::regnamespace AND i.indrelid = %s::regclass""",
+           WHERE c.relname = %s AND i.indrelid = %s::regclass""",
         (index.name, index.table),
     ).fetchone()
     return None if row is None else bool(row[0])

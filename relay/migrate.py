@@ -22,7 +22,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from relay import indexes, partitions
+from relay import indexes, partitions, producer_role
 from relay.db import REPEATABLE
 from relay.errors import Unavailable
 from relay.postgres import Conn, connect
@@ -82,16 +82,19 @@ def migrate(database_url: str, *, folder: Traversable = FOLDER, pauses_s: Sequen
     # Nothing is prepared: PgBouncer may give each transaction another session.
     with connect(database_url) as conn:
         with _alone(conn):
-            conn.execute(
-                "CREATE TABLE IF NOT EXISTS schema_migrations"
-                " (version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-            )
+            # Not IF NOT EXISTS: that looks into the first schema of the path alone, and there may be one named like the user.
+            if conn.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,):
+                conn.execute(
+                    "CREATE TABLE schema_migrations"
+                    " (version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+                )
         applied: list[str] = []
         for migration in migrations(folder):
             apply = partial(_build, database_url) if migration.concurrent else _apply
             if _patiently(conn, migration, apply, pauses_s):
                 applied.append(migration.name)
         partitions.ensure(conn)
+        producer_role.ensure(conn)
         return applied
 
 
@@ -121,9 +124,12 @@ def _apply(conn: Connection[TupleRow], migration: Migration) -> bool:
         if _is_applied(conn, migration):
             return False
         # The second, so that a killed client's statement does not go on, and with it the turn that others wait for.
+        # The third, so that what is made stands with what there is, and functions know where that is.
         conn.execute(
             """SELECT set_config('lock_timeout', '2s', true),
-                      set_config('client_connection_check_interval', '1s', true)"""
+                      set_config('client_connection_check_interval', '1s', true),
+                      set_config('search_path', quote_ident(n.nspname) || ', pg_temp', true)
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'schema_migrations'::regclass"""
         )
         conn.execute(migration.sql.encode())
         return _record(conn, migration)

@@ -32,7 +32,8 @@ _BY_TIME = ("attempts",)
 TABLES = _BY_ID + _BY_TIME
 _EXISTING = """SELECT c.relname::text, i.inhdetachpending, obj_description(c.oid, 'pg_class')
                FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-               WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s
+               WHERE c.relkind = 'r' AND c.relname ~ %s
+                 AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)
                ORDER BY 1"""
 _NAMES = f"^({'|'.join(TABLES)})_[0-9]{{8}}$"
 _PATIENCE_S = 2.0
@@ -209,8 +210,17 @@ def _bounds(partition: Partition) -> tuple[str, str]:
     return str(floor_of(day)), str(floor_of(next_day))
 
 
+def home(conn: Connection[TupleRow]) -> str:
+    """Return the schema that Relay's tables are in, which need not be the one that comes first in the search path."""
+    rows = conn.execute(
+        """SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE c.oid = 'events'::regclass"""
+    )
+    return rows.fetchall()[0][0]
+
+
 def _make(conn: Connection[TupleRow], partition: Partition) -> bool:
-    child, parent = sql.Identifier(partition.name), sql.Identifier(partition.table)
+    child, parent = sql.Identifier(home(conn), partition.name), sql.Identifier(partition.table)
     try:
         with conn.transaction():
             patiently(conn)

@@ -12,6 +12,7 @@ from relay.chores import Aside, Chore
 from relay.db import Database
 from relay.delivery import retention
 from relay.insight import rollups
+from relay.intake import producers
 from relay.tenancy import audit
 from relay.verify.findings import Found
 from relay.verify.ledger import sweep
@@ -95,8 +96,9 @@ class Upkeep:
             _LOG.warning("%d deliveries have waited for %d days and are dead: expired", count, days)
 
     async def forget(self) -> None:
-        """Remove lanes that nobody uses and dead letters of what is kept no longer."""
+        """Remove lanes that nobody uses, dead letters of what is kept no longer, and old refusals."""
         async with self._db.transaction() as conn:
             await retention.forget_idle_lanes(conn, keep_days=self._retention_days)
         async with self._db.connection() as conn:
             await retention.forget_dead_letters(conn, keep_days=self._retention_days)
+            await producers.forget_refused(conn, keep_days=self._retention_days)

@@ -22,7 +22,7 @@ from graphql import (
 )
 from strawberry.types.scalar import ScalarDefinition
 
-from api.strict import LONGEST_NUMBER
+from relay.strict_json import LONGEST_NUMBER
 
 #: Inside Relay a JSON value is its text as bytes, or an object that msgspec can write.
 Json = NewType("Json", object)

@@ -28,6 +28,7 @@ from relay.delivery.transport import Transport
 from relay.feed.publisher import Publisher
 from relay.ids import PostgresTime, Uuid7
 from relay.insight.leader import LeaderGauges
+from relay.intake.taking_in import TakingIn
 from relay.notifier import Notifier
 from relay.queue import REDIS_TIMEOUT_S, UNREACHABLE, Queue
 from relay.recovery.job_runner import JobRunner
@@ -82,6 +83,7 @@ class Worker:
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
         self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._hints.wake_clock)
         self.clock = self._make_clock()
+        self._taking_in = self._make_taking_in()
         self._vitals = Vitals(settings, self.db, self.queue, taken=lambda: self.sender.in_flight)
         self._beating: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -129,6 +131,10 @@ class Worker:
             gauges=LeaderGauges(asked=bool(self.settings.metrics_provider)),
         )
 
+    def _make_taking_in(self) -> TakingIn:
+        limit = self.settings.max_payload_bytes
+        return TakingIn(self.db, leads=lambda: self.clock.leads, ring=self.queue.ring, max_payload_bytes=limit)
+
     async def open(self) -> None:
         """Start the pools and follow Postgres's time."""
         await self.db.open()
@@ -140,7 +146,7 @@ class Worker:
         """Begin to beat and tick; while Postgres is away nothing is claimed."""
         await self.open()
         self._beating = asyncio.create_task(every(BEAT_S, self.beats.beat))
-        self._tasks.append(asyncio.create_task(self.clock.run()))
+        self._tasks += [asyncio.create_task(self.clock.run()), asyncio.create_task(self._taking_in.run())]
         self._vitals.start()
 
     async def drain_outbox(self, shards: list[int]) -> None:

@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from falcon.testing import ASGIConductor
 
-from api import strict
 from api.app import create_app
 from api.graphql import cost
 from api.graphql.documents import MAX_COMMENTS, MAX_TOKENS
 from api.sending import MAX_BATCH
 from api.slow_clients import MAX_HEADER_BYTES, PatientHttp
+from relay import strict_json
 from relay.db import Conn
 from relay.settings import Settings
 from relay.tenancy.scopes import CLIENT_SCOPES
@@ -101,7 +101,7 @@ def test_the_page_of_limits_says_what_is_so() -> None:
         ("aliases", cost.MAX_ALIASES),
         ("fieldsandfragmentspreads,aswritten", cost.MAX_SELECTIONS),
         ("objectsananswercouldhold", cost.MAX_OBJECTS),
-        ("depthofJSON", strict.MAX_DEPTH),
+        ("depthofJSON", strict_json.MAX_DEPTH),
         ("eventsofonerequest", MAX_BATCH),
         ("headersofarequest", MAX_HEADER_BYTES // 1024),
         ("timeuntiltheheadersarethere", int(PatientHttp.headers_s)),
@@ -109,7 +109,7 @@ def test_the_page_of_limits_says_what_is_so() -> None:
         assert f"\n|{what}|{limit}" in page, what
     assert f"and{MAX_COMMENTS}comments" in page
     assert "morethan4300digits" in page
-    assert strict.LONGEST_NUMBER == 4300
+    assert strict_json.LONGEST_NUMBER == 4300
 
 
 ADDRESSES = ("/", "/graphql", "/api/v1/events", "/nothing", "/health/live", "/metrics", "/dramatiq", "/playground")

@@ -66,7 +66,7 @@ async def fingerprint(conn: Conn, tenant_id: object) -> dict[str, Any]:
     rows = await conn.execute(
         """SELECT c.table_name FROM information_schema.columns c
            JOIN information_schema.tables t USING (table_schema, table_name)
-           WHERE c.table_schema = current_schema() AND c.column_name = 'tenant_id' AND t.table_type = 'BASE TABLE'
+           WHERE c.table_schema = 'public' AND c.column_name = 'tenant_id' AND t.table_type = 'BASE TABLE'
              AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.table_name::regclass)"""
     )
     found: dict[str, Any] = {}

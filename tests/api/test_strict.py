@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.bodies import decode
-from api.strict import MAX_DEPTH, check_strict
 from relay.db import Conn
 from relay.errors import Invalid
+from relay.strict_json import MAX_DEPTH, check_strict
 from tests.api.conftest import Api
 
 _anything = msgspec.json.Decoder(Any)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 from uuid import UUID
 
 import psycopg
@@ -22,9 +23,11 @@ from relay.recovery.replay import replay_to
 from relay.settings import Settings
 from tests.delivery.crew import rows
 from tests.faults.test_postgres import Load
+from tests.faults.test_send_event import latencies
 from tests.ledger import offenders
 from tests.pooler import pgbouncer
 from tests.running import Running, until, until_so, until_true, worker
+from tests.scale import sized, tell
 from tests.servers import OwnServer, own_postgres
 from tests.shop import Shop, open_shop
 from tests.sink import Answer, Arrival, Sink
@@ -91,6 +94,7 @@ async def test_the_whole_life_of_events_and_a_crash_behind_the_pooler(
             await until(lambda path=path: set(sink.events(path)) == set(sent), 30, what=f"all at {path}")
         assert [one.event_id for one in sink.arrivals if one.path == "/fifo"] == sent
         await _all_delivered(shop)
+        await _sent_by_sql(pooled, sink)
         await _replayed(shop, sink, sent[0])
         await _survives_a_crash(pooled, shop, sink)
         await _all_delivered(shop)
@@ -105,6 +109,14 @@ async def _all_delivered(shop: Shop) -> None:
     async with shop.web.db.connection() as conn:
         await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live) AND NOT EXISTS (SELECT 1 FROM outbox)", 30)
         assert await rows(conn, "SELECT DISTINCT state FROM history") == [("delivered",)]
+
+
+async def _sent_by_sql(pooled: Pooled, sink: Sink) -> None:
+    """Half of them are there within half a second of their commit; the machine of the tests may do other things."""
+    async with await psycopg.AsyncConnection.connect(pooled.url, prepare_threshold=None) as app:
+        took = median(await latencies(app, sink, count=sized(100, 9)))
+    tell(f"behind PgBouncer, from the commit to the arrival: p50 {took * 1000:.0f} ms")
+    assert took <= sized(500, 2_000) / 1000
 
 
 async def _replayed(shop: Shop, sink: Sink, event: str) -> None:

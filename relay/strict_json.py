@@ -34,8 +34,10 @@ class _Fault(str):
     __slots__ = ()
 
 
-def check_strict(body: bytes) -> None:
+def check_strict(body: bytes, *, what: str = "The request body") -> None:
     """Raise Invalid, which names the place, for JSON that is ambiguous; msgspec's errors for what is no JSON at all.
+
+    `what` it is stands in the sentence where the fault has no place of its own.
 
     Compact text holds a colon for each member and each colon of a string. What msgspec read and wrote again has as many
     as the body unless a member was dropped for another of its name, or `\\u` hides some: then it is read slowly.
@@ -43,16 +45,16 @@ def check_strict(body: bytes) -> None:
     try:
         value = _read(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        _refuse_faults(body)
+        _refuse_faults(body, what)
         raise
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth_exceeds(body):
-        raise Invalid(f"The request body must be JSON that is nested less deeply; {MAX_DEPTH} levels are allowed.")
+        raise Invalid(f"{what} must be JSON that is nested less deeply; {MAX_DEPTH} levels are allowed.")
     try:
         is_plain = b"\\u" not in body and body.count(b":") == _write(value).count(b":")
     except (OverflowError, ValueError):  # msgspec reads larger numbers than it writes
         is_plain = False
     if not is_plain:
-        _refuse_faults(body)
+        _refuse_faults(body, what)
 
 
 def _depth_exceeds(body: bytes) -> bool:
@@ -65,14 +67,14 @@ def _depth_exceeds(body: bytes) -> bool:
     return bool(left)
 
 
-def _refuse_faults(body: bytes) -> None:
+def _refuse_faults(body: bytes, what: str) -> None:
     try:
         value = json.loads(body, object_pairs_hook=_object, parse_int=_whole, parse_float=_fraction)
     except (ValueError, RecursionError):
         return  # no JSON at all; msgspec says where
     for place, fault in _faults(value, ()):
         where = ".".join(place)
-        raise Invalid(f"{where or 'The request body'} {fault}.", field=where or None)
+        raise Invalid(f"{where or what} {fault}.", field=where or None)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
