@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from graphql import GraphQLInputObjectType, GraphQLObjectType, build_schema, is_non_null_type
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.cli import config_file
@@ -55,6 +55,7 @@ def test_a_file_can_give_every_field_of_the_api(kind: Kind) -> None:
     assert sections({kind.section: [full(kind)]}, KINDS)[kind.section][0].given.keys() == full(kind).keys()
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.fixed_dictionaries(
         {},
