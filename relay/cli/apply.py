@@ -14,6 +14,7 @@ from relay.cli import config_file, config_page
 from relay.cli.api_client import Client, add_connection, connect
 from relay.cli.config_changes import Action, Change, create_input, late_input, make_plan, update_input
 from relay.cli.config_kinds import served_kinds
+from relay.cli.config_requests import ask
 from relay.cli.plan import add_file
 from relay.cli.terminal import Paint, plain
 from relay.errors import Invalid, RelayError
@@ -93,23 +94,27 @@ def _carry_out(client: Client, change: Change, input: dict[str, Any], secrets: T
     if change.found is None:
         return _create(client, change, input, secrets)
     if change.action is Action.DELETE:
-        client.graphql(kind.delete_mutation, {"id": change.found.id})
+        ask(client, kind.delete_mutation, {"id": change.found.id})
         return f"deleted {change.title}"
-    client.graphql(kind.update_mutation, {"id": change.found.id, "input": input})
+    ask(client, kind.update_mutation, {"id": change.found.id, "input": input})
     return f"changed {change.title}"
 
 
 def _create(client: Client, change: Change, input: dict[str, Any], secrets: TextIO | None) -> str:
     kind, entry = change.kind, change.entry
     assert entry is not None
-    made = client.graphql(kind.create_mutation, {"input": input})["made"]
+    made = ask(client, kind.create_mutation, {"input": input})["made"]
     id, secret = made.get("endpoint", made)["id"], made.get("secret")
-    told = ""
-    if secret and secrets is not None:
-        secrets.write(json.dumps({"url": entry.name(kind), "id": id, "secret": secret}) + "\n")
-        secrets.flush()
-    elif secret and "secret" not in entry.sealed:
-        told = "; Relay made its secret, which is not shown here: rotateEndpointSecret makes one you can see"
+    told = _keep(secret, id, entry.name(kind), secrets) if secret and "secret" not in entry.sealed else ""
     if late := late_input(entry, kind):
-        client.graphql(kind.update_mutation, {"id": id, "input": late})
+        ask(client, kind.update_mutation, {"id": id, "input": late})
     return f"created {change.title} ({id}){told}"
+
+
+def _keep(secret: str, id: str, url: str, secrets: TextIO | None) -> str:
+    """Write down a secret that Relay made, or return why nobody sees it."""
+    if secrets is None:
+        return "; Relay made its secret, which is not shown here: rotateEndpointSecret makes one you can see"
+    secrets.write(json.dumps({"url": url, "id": id, "secret": secret}) + "\n")
+    secrets.flush()
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +12,7 @@ from relay.cli import config_secrets
 from relay.cli.api_client import Client
 from relay.cli.config_entries import RETRIES, Entry, same, sections
 from relay.cli.config_kinds import Kind
+from relay.cli.config_requests import ask
 from relay.errors import Invalid, NotFound
 
 
@@ -89,7 +91,7 @@ def list_found(client: Client, kind: Kind) -> list[Found]:
     found: list[Found] = []
     after: str | None = None
     while True:
-        page = client.graphql(kind.list_query, {"after": after})[kind.section]
+        page = ask(client, kind.list_query, {"after": after})[kind.section]
         found += [Found(node["id"], node) for node in page["nodes"]]
         if not page["pageInfo"]["hasNextPage"]:
             return found[::-1]
@@ -104,25 +106,34 @@ def pair(
     An id decides; then the key with the label; then the key, the most alike first and the oldest of those.
     """
     left = {one.id: one for one in found}
+    alike: defaultdict[str, dict[str, Found]] = defaultdict(dict)
+    for one in left.values():
+        alike[one.name(kind)][one.id] = one
     taken: dict[str, Found] = {}
+
+    def take(entry: Entry, id: str) -> None:
+        taken[entry.place] = left.pop(id)
+        del alike[taken[entry.place].name(kind)][id]
+
     for entry in entries:
+        if entry.id is not None and entry.id not in left:
+            raise NotFound(f"{entry.place}: Relay has no {kind.word} with the id {entry.id}; leave the id out.")
         if entry.id is not None:
-            if entry.id not in left:
-                raise NotFound(f"{entry.place}: Relay has no {kind.word} with the id {entry.id}; leave the id out.")
-            taken[entry.place] = left.pop(entry.id)
+            take(entry, entry.id)
     for label in (kind.label, None):
         for entry in entries:
-            if entry.place in taken or entry.id is not None:
-                continue
-            alike = [one for one in left.values() if _is(one, entry, kind.key) and _is(one, entry, label)]
-            if alike:
-                best = min(alike, key=lambda one, entry=entry: len(differences(entry, one)))
-                taken[entry.place] = left.pop(best.id)
+            fit = (
+                []
+                if entry.place in taken
+                else [one for one in alike[entry.name(kind)].values() if _is(one, entry, label)]
+            )
+            if fit:
+                take(entry, min(fit, key=lambda one, entry=entry: len(differences(entry, one))).id)
     return [(entry, taken.get(entry.place)) for entry in entries], list(left.values())
 
 
-def _is(found: Found, entry: Entry, name: str | None) -> bool:
-    return name is None or found.node[name] == entry.values[name]
+def _is(found: Found, entry: Entry, label: str | None) -> bool:
+    return label is None or found.node[label] == entry.values[label]
 
 
 def differences(entry: Entry, found: Found) -> dict[str, tuple[Any, Any]]:

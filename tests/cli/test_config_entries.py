@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -215,3 +216,13 @@ def test_the_whole_sample_is_a_file() -> None:
         "eventTypes": 2,
         "endpoints": 3,
     }
+
+
+def test_many_endpoints_are_compared_quickly() -> None:
+    # Ten of each URL; each entry looks at those of its own URL alone.
+    file = entries(*({"url": f"http://127.0.0.1/{n // 10}", "description": str(n)} for n in range(2_000)))
+    found = [in_relay(str(n), url=f"http://127.0.0.1/{n // 10}", description=str(n)) for n in range(0, 2_000, 2)]
+    begun = time.process_time()
+    pairs, rest = pair(file, found, ENDPOINTS)
+    assert time.process_time() - begun < 0.5
+    assert (sum(one is None for _, one in pairs), rest) == (1_000, [])
