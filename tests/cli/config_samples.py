@@ -9,6 +9,8 @@ from tests.documents import ROOT
 
 SDL = (ROOT / "docs" / "schema.graphql").read_text(encoding="utf-8")
 EVENT_TYPES, ENDPOINTS = kinds(SDL)
+#: What the API will have when all of its contract is served.
+WHOLE = kinds((ROOT / "docs" / "contract.graphql").read_text(encoding="utf-8"))
 _CODE = "function transform(webhook) {\n  webhook.payload.seen = `${1 + 1}`;\n\n  return webhook;\n}\n"
 _SCHEMA = {
     "type": "object",

@@ -18,7 +18,7 @@ from relay.cli.export import fields
 from relay.cli.main import main
 from relay.cli.terminal import Paint
 from relay.errors import Invalid, NotFound
-from tests.cli.config_samples import ENDPOINTS, EVENT_TYPES, SDL, document, full
+from tests.cli.config_samples import ENDPOINTS, EVENT_TYPES, SDL, WHOLE, document, full
 from tests.documents import Block, blocks
 
 KINDS = (EVENT_TYPES, ENDPOINTS)
@@ -54,6 +54,12 @@ def test_a_file_can_give_every_field_of_the_api(kind: Kind) -> None:
             f"{name} is never null: what is its default?"
         )
     assert sections({kind.section: [full(kind)]}, KINDS)[kind.section][0].given.keys() == full(kind).keys()
+
+
+@pytest.mark.parametrize("kind", WHOLE, ids=lambda kind: kind.node)
+def test_a_field_that_is_not_served_yet_has_its_place(kind: Kind) -> None:
+    (entry,) = sections({kind.section: [full(kind)]}, WHOLE)[kind.section]
+    assert entry.given == full(kind)
 
 
 @settings(max_examples=60, deadline=None)
@@ -207,7 +213,7 @@ def test_a_plan_used_wrongly_does_not_end_like_one_with_changes(
     "block", [one for one in blocks("yaml") if one.place.startswith(PAGE)], ids=lambda one: one.place
 )
 def test_every_file_that_is_shown_is_one(block: Block) -> None:
-    found = sections(config_file.parse(block.text, name=block.place), KINDS)
+    found = sections(config_file.parse(block.text, name=block.place), WHOLE)
     assert any(found.values())
 
 
