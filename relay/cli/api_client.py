@@ -152,4 +152,5 @@ def _error(told: dict[str, Any]) -> RelayError:
         message = f"{field}: {message}"
     if kind is Unauthenticated:
         message += " Give a key with --key or RELAY_API_KEY; `relay apikey create` makes one."
-    return kind(message, field=field)
+    wait_ms = told.get("retryAfterMs")
+    return kind(message, field=field, retry_after_s=wait_ms / 1000 if isinstance(wait_ms, int) else None)

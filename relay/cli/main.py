@@ -1,6 +1,6 @@
 """The `relay` command: finds the module of a subcommand, and turns every expected failure into one sentence.
 
-Exit codes: 0 done, 1 failed (one sentence on standard error), 2 used wrongly.
+Exit codes: 0 done, 1 failed (one sentence on standard error), 2 used wrongly; `relay plan` has its own meaning of 2.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from relay import __version__
 
@@ -35,9 +36,13 @@ COMMANDS = (
     "relay.cli.analytics",
     "relay.cli.archive",
     "relay.cli.policy",
+    "relay.cli.plan",
+    "relay.cli.apply",
+    "relay.cli.export",
     "relay.cli.schema",
     "relay.cli.demo",
 )
+_USED_WRONGLY = 2
 #: Failures that are told in a sentence, by the module they come from: a command that has not imported it cannot fail so.
 _EXPECTED = (
     ("relay.errors", "RelayError"),
@@ -51,7 +56,11 @@ _EXPECTED = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     given = sys.argv[1:] if argv is None else argv
-    arguments = _parser(given).parse_args(given)
+    parser = _parser(given)
+    arguments, unknown = parser.parse_known_args(given)
+    if unknown:
+        parser.set_defaults(usage_code=getattr(arguments, "usage_code", _USED_WRONGLY))
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return arguments.run(arguments)
     except BrokenPipeError:  # whoever read our words has enough of them, as in `relay listen | head -1`
@@ -66,10 +75,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends with 2 when it is used wrongly, or with what a command has set as `usage_code`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say how the command is used, and what is wrong."""
+        self.print_usage(sys.stderr)
+        self.exit(self.get_default("usage_code") or _USED_WRONGLY, f"{self.prog}: error: {message}\n")
+
+
 def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="relay", description="Relay accepts events and delivers them as signed webhooks."
-    )
+    parser = _Parser(prog="relay", description="Relay accepts events and delivers them as signed webhooks.")
     parser.add_argument("--version", action="version", version=f"relay {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _modules(argv):

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from relay.cli.api_client import Client
+from relay.cli.config_requests import ask
 from relay.errors import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 
 
@@ -19,6 +20,7 @@ class Script:
     url: str = ""
     status: int = 200
     body: bytes = b"{}"
+    first: list[tuple[int, bytes]] = field(default_factory=list)
     asked: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
 
 
@@ -31,10 +33,11 @@ def script() -> Iterator[Script]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             script.asked.append((self.command, self.path, headers, body))
-            self.send_response(script.status)
-            self.send_header("Content-Length", str(len(script.body)))
+            status, answer = script.first.pop(0) if script.first else (script.status, script.body)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(script.body)
+            self.wfile.write(answer)
 
         do_GET = do_POST  # noqa: N815
 
@@ -69,6 +72,17 @@ def test_the_first_error_of_an_answer_is_raised_with_its_field(script: Script, s
     _answer(script, status, {"data": None, "errors": [error]})
     with pytest.raises(Invalid, match=r"^priority: must be 1 to 10\.$"):
         Client(script.url).graphql("query Q { event }")
+
+
+def test_many_changes_wait_as_long_as_relay_says(script: Script) -> None:
+    extensions = {"code": "THROTTLED", "retryAfterMs": 20}
+    refusal = json.dumps(
+        {"data": None, "errors": [{"message": "Too many requests.", "extensions": extensions}]}
+    ).encode()
+    script.first = [(429, refusal), (200, refusal)]
+    _answer(script, 200, {"data": {"made": {"id": "1"}}})
+    assert ask(Client(script.url), "mutation M { made }", {}) == {"made": {"id": "1"}}
+    assert len(script.asked) == 3
 
 
 def test_a_field_that_the_sentence_names_is_not_said_twice(script: Script) -> None:
