@@ -10,8 +10,9 @@ from fractions import Fraction
 from json import loads
 from typing import Any
 
-#: A path as data: for each segment whether it descends, and its selectors (a name, an index, a slice, or None for all).
-Selector = str | int | slice | None
+#: A path as data: for each segment whether it descends, and its selectors (a name, an index, a slice, None for all, or a
+#: test as a tuple: its kind, and what it is about).
+Selector = str | int | slice | None | tuple[Any, ...]
 Segment = tuple[bool, list[Selector]]
 
 
@@ -43,7 +44,7 @@ def passes(filter: Any, paths: dict[str, list[Segment]], payload: Any, headers: 
         if "not" in filter:
             return not _inner(filter["not"])
         if "path" in filter:
-            values = select(paths[filter["path"]], payload)
+            values = select(paths[filter["path"]], payload, payload)
         elif "header" in filter:
             values = [value for name, value in headers.items() if name.lower() == filter["header"].lower()]
         else:
@@ -107,37 +108,85 @@ def same(one: Any, other: Any) -> bool:
     return one == other
 
 
-def select(path: list[Segment], document: Any) -> list[Any]:
-    """RFC 9535, sections 2.3 and 2.5, without filter selectors."""
-    nodes = [document]
+def select(path: list[Segment], start: Any, root: Any) -> list[Any]:
+    """RFC 9535, sections 2.3 and 2.5."""
+    nodes = [start]
     for descends, selectors in path:
         nodes = [
             found
             for node in nodes
             for parent in (_all_below(node) if descends else [node])
             for selector in selectors
-            for found in _selected(parent, selector)
+            for found in _selected(parent, selector, root)
         ]
     return nodes
 
 
+def _children(node: Any) -> list[Any]:
+    return list(node.values()) if isinstance(node, dict) else list(node) if isinstance(node, list) else []
+
+
 def _all_below(node: Any) -> list[Any]:
-    return [node, *(found for child in _selected(node, None) for found in _all_below(child))]
+    return [node, *(found for child in _children(node) for found in _all_below(child))]
 
 
-def _selected(node: Any, selector: Selector) -> list[Any]:
-    if isinstance(node, dict):
-        if isinstance(selector, str):
-            return [node[selector]] if selector in node else []
-        return list(node.values()) if selector is None else []
-    if not isinstance(node, list):
-        return []
+def _selected(node: Any, selector: Selector, root: Any) -> list[Any]:
     match selector:
         case None:
-            return list(node)
-        case slice():
+            return _children(node)
+        case tuple():
+            return [child for child in _children(node) if _is(selector, child, root)]
+        case str() if isinstance(node, dict):
+            return [node[selector]] if selector in node else []
+        case slice() if isinstance(node, list):
             return [] if selector.step == 0 else node[selector]
-        case int():
+        case int() if isinstance(node, list):
             return [node[selector]] if -len(node) <= selector < len(node) else []
         case _:
             return []
+
+
+def _is(test: tuple[Any, ...], value: Any, root: Any) -> bool:
+    """RFC 9535, section 2.3.5."""
+    match test:
+        case "exists", place, path:
+            return select(path, root if place == "$" else value, root) != []
+        case "not", inner:
+            return not _is(inner, value, root)
+        case "&&", left, right:
+            return _is(left, value, root) and _is(right, value, root)
+        case "||", left, right:
+            return _is(left, value, root) or _is(right, value, root)
+        case ("match" | "search") as how, what, pattern:
+            text = _operand(what, value, root)
+            found = [one for one in text if isinstance(one, str)]
+            return any((re.fullmatch if how == "match" else re.search)(pattern, one) is not None for one in found)
+        case operator, left, right:
+            return _compared(operator, _operand(left, value, root), _operand(right, value, root))
+        case _:
+            raise AssertionError(test)
+
+
+def _operand(operand: tuple[Any, ...], value: Any, root: Any) -> list[Any]:
+    """A value, or none (Nothing)."""
+    match operand:
+        case "literal", text:
+            return [read(text)]
+        case "length", inner:
+            return [Fraction(len(one)) for one in _operand(inner, value, root) if isinstance(one, (str, list, dict))]
+        case kind, place, path:
+            nodes = select(path, root if place == "$" else value, root)
+            if kind == "count":
+                return [Fraction(len(nodes))]
+            return nodes if len(nodes) == 1 else []
+        case _:
+            raise AssertionError(operand)
+
+
+def _compared(operator: str, left: list[Any], right: list[Any]) -> bool:
+    equal = same(left, right)
+    if operator in ("==", "!="):
+        return equal == (operator == "==")
+    both = len(left) == len(right) == 1
+    word = {"<": "lt", "<=": "lt", ">": "gt", ">=": "gt"}[operator]
+    return (both and _in_order(word, left[0], right[0])) or (operator.endswith("=") and equal)

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay.catalog.filters import Failing, Seen, Verdict, check_filter, compile_filter
-from relay.catalog.json_paths import Budget, Path
+from relay.catalog.json_paths import MAX_PATH, Path
 from relay.catalog.json_values import read
+from relay.catalog.looking import Budget
 from relay.catalog.subscriptions import Matcher, check_patterns
 from relay.errors import Invalid
 from tests.catalog import filter_reference as reference
@@ -65,10 +66,39 @@ DOCUMENTS = st.recursive(
 
 INDEXES = st.integers(-3, 3)
 SLICES = st.builds(slice, st.none() | INDEXES, st.none() | INDEXES, st.none() | INDEXES)
-SELECTORS: st.SearchStrategy[Selector] = st.one_of(NAMES, INDEXES, SLICES, st.none())
-PLAIN: st.SearchStrategy[Segment] = (NAMES | INDEXES).map(lambda selector: (False, [selector]))
+PLACES = st.sampled_from(["@", "$"])
+
+
+def _child(selector: Selector) -> Segment:
+    return False, [selector]
+
+
+PLAIN: st.SearchStrategy[Segment] = (NAMES | INDEXES).map(_child)
+ONE_PLACE: st.SearchStrategy[list[Segment]] = st.lists(PLAIN, max_size=2)
+SEVERAL: list[list[Segment]] = [[(False, [None])], [(True, [None])], [(True, ["a"])], [(False, [slice(1, None)])]]
+SOME_PLACES: st.SearchStrategy[list[Segment]] = ONE_PLACE | st.sampled_from(SEVERAL)
+OPERANDS: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
+    st.tuples(st.just("literal"), SCALARS),
+    st.tuples(st.just("query"), PLACES, ONE_PLACE),
+    st.tuples(st.just("length"), st.tuples(st.just("query"), PLACES, ONE_PLACE)),
+    st.tuples(st.sampled_from(["count", "value"]), PLACES, SOME_PLACES),
+)
+CONDITIONS: st.SearchStrategy[tuple[Any, ...]] = st.recursive(
+    st.one_of(
+        st.tuples(st.just("exists"), PLACES, SOME_PLACES),
+        st.tuples(st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), OPERANDS, OPERANDS),
+        st.tuples(
+            st.sampled_from(["match", "search"]), OPERANDS, st.sampled_from(["a", "a.*", "[ab]1?", "b|a", ".", "ä.1"])
+        ),
+    ),
+    lambda inner: st.tuples(st.sampled_from(["&&", "||"]), inner, inner) | st.tuples(st.just("not"), inner),
+    max_leaves=3,
+)
+SELECTORS: st.SearchStrategy[Selector] = st.one_of(NAMES, INDEXES, SLICES, st.none(), CONDITIONS)
 ANY: st.SearchStrategy[Segment] = st.tuples(st.booleans(), st.lists(SELECTORS, min_size=1, max_size=2))
-PATHS = st.one_of(st.lists(PLAIN, max_size=3), st.lists(ANY, max_size=3))
+PATHS: st.SearchStrategy[list[Segment]] = (st.lists(PLAIN, max_size=3) | st.lists(ANY, max_size=3)).filter(
+    lambda path: len(written(path)) <= MAX_PATH
+)
 
 
 def written(path: list[Segment]) -> str:
@@ -86,8 +116,39 @@ def _selector(selector: Selector) -> str:
             return "'" + selector.replace("'", "\\'") + "'"
         case slice():
             return ":".join("" if one is None else str(one) for one in (selector.start, selector.stop, selector.step))
+        case tuple():
+            return f"?{_condition(selector)}"
         case _:
             return str(selector)
+
+
+def _condition(test: tuple[Any, ...]) -> str:
+    match test:
+        case "exists", place, path:
+            return place + written(path)[1:]
+        case "not", inner:
+            return f"!({_condition(inner)})"
+        case ("&&" | "||") as word, left, right:
+            return f"({_condition(left)} {word} {_condition(right)})"
+        case ("match" | "search") as name, what, pattern:
+            return f"{name}({_operand(what)}, '{pattern}')"
+        case operator, left, right:
+            return f"{_operand(left)} {operator} {_operand(right)}"
+        case _:
+            raise AssertionError(test)
+
+
+def _operand(operand: tuple[Any, ...]) -> str:
+    match operand:
+        case "literal", text:
+            return "'" + json.loads(text) + "'" if text.startswith('"') else text
+        case "length", inner:
+            return f"length({_operand(inner)})"
+        case kind, place, path:
+            at = place + written(path)[1:]
+            return at if kind == "query" else f"{kind}({at})"
+        case _:
+            raise AssertionError(operand)
 
 
 REGEXES = st.sampled_from(["", "^a", "b$", "^$", "a.b", "[ab]+1", "a|b", "^(ab)*$", "ä", "(?i)^A", "\\d", "^.{2}$"])
@@ -143,7 +204,8 @@ def test_the_matching_set_is_that_of_the_reference(subscribed: list[list[str]], 
 @settings(max_examples=100, deadline=None)
 def test_a_path_finds_what_the_reference_finds(path: list[Segment], document: str) -> None:
     found = Path(written(path)).values(read(document), Budget(10_000))
-    expected = reference.select(path, reference.read(document))
+    value = reference.read(document)
+    expected = reference.select(path, value, value)
     assert len(found) == len(expected)
     assert sorted(map(_spelled, found)) == sorted(map(_spelled, expected))
 
