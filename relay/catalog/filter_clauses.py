@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from relay.catalog.filter_operators import OPERATORS, Operator, operator
-from relay.catalog.json_paths import Budget, Path
+from relay.catalog.json_paths import Path
 from relay.catalog.json_values import MISSING
+from relay.catalog.looking import Budget
 from relay.catalog.seen import Seen
 
 MAX_DEPTH = 10

@@ -11,22 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import re2
-
-from relay.catalog.json_paths import Budget
 from relay.catalog.json_values import Kind, comparable, kind_of, same
+from relay.catalog.looking import Budget
+from relay.catalog.patterns import Pattern
 
 MAX_LISTED = 1_000
-MAX_PATTERN = 500
 MAX_OPERAND_DEPTH = 10
-#: RE2's own bound: a pattern that needs more is refused when it is written.
-_PATTERN_MEMORY = 1 << 20
-#: How many characters times steps of a pattern RE2 does in a microsecond at its slowest.
-_STEPS = 200
 _SCALARS = frozenset({Kind.NULL, Kind.BOOLEAN, Kind.NUMBER, Kind.STRING})
-_OPTIONS = re2.Options()
-_OPTIONS.log_errors = False
-_OPTIONS.max_mem = _PATTERN_MEMORY
 
 
 class Operator:
@@ -162,23 +153,12 @@ def _exists(operand: Any) -> Operator:
 
 
 def _pattern(operand: Any) -> Operator:
-    if len(_text(operand)) > MAX_PATTERN:
-        raise ValueError(f"must have at most {MAX_PATTERN} characters")
-    try:
-        pattern = re2.compile(operand, options=_OPTIONS)
-    except re2.error as cause:
-        raise ValueError(f"must be a regular expression of RE2: {_reason(cause)}") from cause
-    steps = pattern.programsize
+    pattern = Pattern(_text(operand))
 
     def _price(value: Any) -> int:
-        return 1 + len(value) * steps // _STEPS if type(value) is str else 1
+        return pattern.price(value) if type(value) is str else 1
 
-    return _OneOf(lambda value: type(value) is str and pattern.search(value) is not None, _price)
-
-
-def _reason(cause: Exception) -> str:
-    said = cause.args[0] if cause.args else ""
-    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+    return _OneOf(lambda value: type(value) is str and pattern.is_in(value), _price)
 
 
 #: Each operator by its name, made of what stands beside it.

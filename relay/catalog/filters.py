@@ -13,8 +13,8 @@ from typing import Any
 
 from relay.catalog import filter_clauses
 from relay.catalog.filter_clauses import Clause
-from relay.catalog.json_paths import TooMuch
 from relay.catalog.json_values import MISSING, read, shown, text_of
+from relay.catalog.looking import TooMuch
 from relay.catalog.seen import MAX_LOOKED_AT, Seen
 from relay.errors import Invalid
 

@@ -6,8 +6,7 @@ values than its budget holds, whatever the payload: fan-out evaluates one client
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from jsonpath_rfc9535 import JSONPathError, JSONPathQuery
@@ -22,26 +21,13 @@ from jsonpath_rfc9535.selectors import (
     WildcardSelector,
 )
 
+from relay.catalog.json_path_tests import Holds, reads
 from relay.catalog.json_values import MISSING
+from relay.catalog.looking import Budget, Walk
 
 MAX_PATH = 255
-
-
-class TooMuch(Exception):
-    """There is more to look at than the budget allows."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """How many more values may be looked at."""
-
-    left: int
-
-    def spend(self, count: int) -> None:
-        """Take this much away; raise TooMuch when that is more than there is."""
-        self.left -= count
-        if self.left < 0:
-            raise TooMuch
+#: What a selector takes of a value.
+_Select = Callable[[Any, Walk], Iterable[Any]]
 
 
 class Path:
@@ -52,29 +38,37 @@ class Path:
         if len(text) > MAX_PATH:
             raise ValueError(f"it has more than {MAX_PATH} characters")
         try:
-            self._query: JSONPathQuery = parse(text)
+            self._query = _Query(parse(text))
         except (JSONPathError, RecursionError, ArithmeticError) as cause:
             raise ValueError(str(cause)) from cause
-        self._steps = _steps(self._query)
-        selectors = (selector for segment in self._query.segments for selector in segment.selectors)
-        if any(isinstance(selector, FilterSelector) for selector in selectors):
-            raise ValueError("it must have no filter of its own ([?…])")
 
     @property
     def finds_one(self) -> bool:
         """Tell whether there is one place at most that it can lead to."""
-        return self._steps is not None
+        return self._query.steps is not None
 
-    def values(self, document: Any, budget: Budget) -> list[Any]:
+    def values(self, document: Any, budget: Budget) -> Sequence[Any]:
         """Return all values it leads to; raise TooMuch when there are too many on the way."""
-        if self._steps is not None:
-            budget.spend(1)
-            found = _follow(self._steps, document)
-            return [] if found is MISSING else [found]
-        nodes: Iterable[Any] = (document,)
-        for segment in self._query.segments:
-            below = isinstance(segment, JSONPathRecursiveDescentSegment)
-            nodes = _select(nodes, segment.selectors, budget, below=below)
+        return self._query.find(document, Walk(document, budget))
+
+
+class _Query:
+    def __init__(self, query: JSONPathQuery) -> None:
+        self.steps = _steps(query)
+        self._segments = [
+            (isinstance(segment, JSONPathRecursiveDescentSegment), [_selecting(one) for one in segment.selectors])
+            for segment in query.segments
+        ]
+
+    def find(self, start: Any, walk: Walk) -> Sequence[Any]:
+        """Return what it finds from a value."""
+        if self.steps is not None:
+            walk.budget.spend(1)
+            found = _follow(self.steps, start)
+            return () if found is MISSING else (found,)
+        nodes: Iterable[Any] = (start,)
+        for below, selectors in self._segments:
+            nodes = _select(nodes, selectors, walk, below=below)
         return list(nodes)
 
 
@@ -105,14 +99,13 @@ def _follow(steps: tuple[str | int, ...], value: Any) -> Any:
     return value
 
 
-def _select(
-    nodes: Iterable[Any], selectors: tuple[JSONPathSelector, ...], budget: Budget, *, below: bool
-) -> Iterator[Any]:
+def _select(nodes: Iterable[Any], selectors: Sequence[_Select], walk: Walk, *, below: bool) -> Iterator[Any]:
     for node in nodes:
-        for parent in _descendants(node, budget) if below else (node,):
-            for selector in selectors:
-                budget.spend(1)
-                yield from _children(parent, selector, budget)
+        for parent in _descendants(node, walk.budget) if below else (node,):
+            for select in selectors:
+                walk.budget.spend(1)
+                if isinstance(parent, (dict, list)):
+                    yield from select(parent, walk)
 
 
 def _descendants(node: Any, budget: Budget) -> Iterator[Any]:
@@ -130,20 +123,51 @@ def _contents(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value
 
 
-def _children(value: Any, selector: JSONPathSelector, budget: Budget) -> Iterable[Any]:
-    if not isinstance(value, (dict, list)):
-        return ()
+def _selecting(selector: JSONPathSelector) -> _Select:
     match selector:
-        case NameSelector() | IndexSelector():
-            step = selector.name if isinstance(selector, NameSelector) else selector.index
-            found = _follow((step,), value)
-            return () if found is MISSING else (found,)
+        case NameSelector():
+            return _at(selector.name)
+        case IndexSelector():
+            return _at(selector.index)
         case WildcardSelector():
-            budget.spend(len(value))
-            return _contents(value)
-        case SliceSelector() if isinstance(value, list) and selector.slice.step != 0:
-            chosen = value[selector.slice]
-            budget.spend(len(chosen))
-            return chosen
+            return _all
+        case SliceSelector():
+            return _slice(selector.slice)
+        case FilterSelector():
+            return _those(reads(selector.expression, _Query))
         case _:
+            raise ValueError("it has a selector that is unknown")
+
+
+def _at(step: str | int) -> _Select:
+    def _found(value: Any, _walk: Walk) -> Iterable[Any]:
+        found = _follow((step,), value)
+        return () if found is MISSING else (found,)
+
+    return _found
+
+
+def _all(value: Any, walk: Walk) -> Iterable[Any]:
+    walk.budget.spend(len(value))
+    return _contents(value)
+
+
+def _slice(places: slice) -> _Select:
+    def _found(value: Any, walk: Walk) -> Iterable[Any]:
+        if not isinstance(value, list) or places.step == 0:
             return ()
+        chosen = value[places]
+        walk.budget.spend(len(chosen))
+        return chosen
+
+    return _found
+
+
+def _those(holds: Holds) -> _Select:
+    def _found(value: Any, walk: Walk) -> Iterable[Any]:
+        for one in _contents(value):
+            walk.budget.spend(1)
+            if holds(one, walk):
+                yield one
+
+    return _found

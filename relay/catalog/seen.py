@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from relay.catalog.json_paths import Budget, Path, TooMuch
+from relay.catalog.json_paths import Path
 from relay.catalog.json_values import MISSING, read
+from relay.catalog.looking import Budget, TooMuch
 
 #: What one filter may look at in one event, in values; about as many microseconds.
 MAX_LOOKED_AT = 10_000
@@ -20,7 +21,7 @@ class Seen:
         """Keep what is to be looked at; it is read when a filter asks."""
         self.payload = payload
         self._headers = headers
-        self._found: dict[str, tuple[list[Any] | None, int]] = {}
+        self._found: dict[str, tuple[Sequence[Any] | None, int]] = {}
         self.type = type
         self.budget = Budget(MAX_LOOKED_AT)
 
@@ -37,7 +38,7 @@ class Seen:
         """The event's headers by their names in lower case."""
         return {name.lower(): value for name, value in (self._headers or {}).items()}
 
-    def values(self, text: str, path: Path) -> list[Any]:
+    def values(self, text: str, path: Path) -> Sequence[Any]:
         """Return what a path finds, for the same price whoever asked before; raise TooMuch."""
         known = self._found.get(text)
         if known is None:
@@ -48,10 +49,10 @@ class Seen:
             raise TooMuch
         return values
 
-    def _look(self, path: Path) -> tuple[list[Any] | None, int]:
+    def _look(self, path: Path) -> tuple[Sequence[Any] | None, int]:
         budget = Budget(MAX_LOOKED_AT)
         if self.document is MISSING:
-            return [], 1
+            return (), 1
         try:
             values = path.values(self.document, budget)
         except TooMuch:

@@ -68,6 +68,21 @@ def refusal(text: bytes | str) -> Invalid:
         ({"path": "$.items[-1:].sku", "eq": "b"}, True),
         ({"path": "$.items[5].sku", "exists": True}, False),
         ({"path": "$", "exists": True}, True),
+        # A path's own filters speak of one element at a time.
+        ({"path": "$.items[?@.sku == 'b' && @.q > 1]", "exists": True}, True),
+        ({"path": "$.items[?@.sku == 'a' && @.q > 1]", "exists": True}, False),
+        ({"path": "$.items[?@.q == 1.0].sku", "eq": "a"}, True),
+        ({"path": "$.items[?@.q == '1']", "exists": True}, False),
+        ({"path": "$[?@ == 12345678901234567890123]", "exists": True}, True),
+        ({"path": "$[?@ == 12345678901234567890124]", "exists": True}, False),
+        ({"path": "$[?match(@, 'Order-[0-9]+')]", "startsWith": "Order"}, True),
+        ({"path": "$[?match(@, 'Order')]", "exists": True}, False),
+        ({"path": "$[?search(@, 'd.r')]", "exists": True}, True),
+        ({"path": "$[?search(@, '(')]", "exists": True}, False),
+        ({"path": "$[?search('abc', $.to.city)]", "exists": True}, False),
+        ({"path": "$[?length(@) == 3 && count(@.*) == 3]", "exists": True}, True),
+        ({"path": "$[?value(@..sku) == 'a']", "exists": True}, False),
+        ({"path": "$[?@.none == $.none]", "exists": True}, True),
         # Whole arrays and objects are equal in all they hold; the order of names does not count.
         ({"path": "$.to", "eq": {"zip": "5", "city": "Bonn"}}, True),
         ({"path": "$.to", "eq": {"zip": 5, "city": "Bonn"}}, False),
@@ -193,6 +208,9 @@ def test_a_payload_that_cannot_be_read_has_no_values(payload: bytes) -> None:
         ({"path": "a", "eq": 1}, "JSONPath"),
         ({"path": "$." + "a" * 255, "eq": 1}, "255 characters"),
         ({"path": "$[?@.a==1e400]", "eq": 1}, "JSONPath"),
+        ({"path": "$[?@.a==1.5e99999999999999999999]", "eq": 1}, "JSONPath"),
+        ({"path": "$[?foo(@)]", "eq": 1}, "JSONPath"),
+        ({"path": "$[?" + "(" * 110 + "@" + ")" * 110 + "]", "like": 1}, "with one of eq"),
         ({"path": 1, "eq": 1}, "filter.path must be a string"),
         ({"header": "", "eq": 1}, "header's name"),
         ({"field": "id", "eq": 1}, '"type"'),
@@ -236,6 +254,11 @@ def test_a_large_filter_is_refused() -> None:
         LONG,
         {"not": LONG},
         {"path": "$..*..*..*..zzz", "eq": 1},
+        {"path": "$.list[?value($.list[?@ == 5]) == @]", "eq": 1},
+        {"path": "$..[?@ == $.a]", "exists": True},
+        {"path": "$.list[?$..[?$..[?$..x]]]", "exists": True},
+        {"path": "$[?search(@, '.*a(a|b){200}c')]", "exists": True},
+        {"path": "$.patterns[?search($.long, @)]", "exists": True},
         {"path": "$.long", "regex": ".*a(a|b){200}c"},
         {"path": "$.list", "contains": 1},
         {"and": [{"not": {"path": f"$.list[{n}:]", "eq": 1}} for n in range(49)]},
@@ -245,7 +268,13 @@ def test_a_filter_that_would_look_at_too_much_lets_nothing_through_in_little_tim
     nested: list[object] = list(range(2, 20_000))
     for _ in range(60):
         nested = [nested]
-    payload = json.dumps({"a": nested, "long": "ab" * 100_000, "list": list(range(2, 20_000))}).encode()
+    document = {
+        "a": nested,
+        "long": "ab" * 100_000,
+        "list": list(range(2, 20_000)),
+        "patterns": [f"(a|b)*{n}c" for n in range(2_000)],
+    }
+    payload = json.dumps(document).encode()
     began = time.process_time()
     refused = failing(filter, payload)
     assert time.process_time() - began < 1

@@ -1,0 +1,192 @@
+"""Subscriptions and filters as docs/filters.md describes them, slow and plain, over Python values.
+
+The standard library only, and nothing of Relay: what the product does is compared with this.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from json import loads
+from typing import Any
+
+#: A path as data: for each segment whether it descends, and its selectors (a name, an index, a slice, None for all, or a
+#: test as a tuple: its kind, and what it is about).
+Selector = str | int | slice | None | tuple[Any, ...]
+Segment = tuple[bool, list[Selector]]
+
+
+def read(text: str) -> Any:
+    """JSON with numbers that are what they are worth; no bool is one of them."""
+    return loads(text, parse_int=Fraction, parse_float=Fraction)
+
+
+def is_subscribed(patterns: list[str], event_type: str) -> bool:
+    return any(re.fullmatch(_expression(pattern), event_type) for pattern in patterns)
+
+
+def _expression(pattern: str) -> str:
+    if pattern == "*":
+        return r"(?!relay\.).+"
+    if pattern.endswith(".*"):
+        return re.escape(pattern[:-2]) + r"(\.[^.]+)+"
+    return re.escape(pattern)
+
+
+def passes(filter: Any, paths: dict[str, list[Segment]], payload: Any, headers: dict[str, str], type: str) -> bool:
+    """Whether a filter lets an event through; `paths` says what each path in it means."""
+
+    def _inner(filter: Any) -> bool:
+        if "and" in filter:
+            return all(_inner(one) for one in filter["and"])
+        if "or" in filter:
+            return any(_inner(one) for one in filter["or"])
+        if "not" in filter:
+            return not _inner(filter["not"])
+        if "path" in filter:
+            values = select(paths[filter["path"]], payload, payload)
+        elif "header" in filter:
+            values = [value for name, value in headers.items() if name.lower() == filter["header"].lower()]
+        else:
+            values = [type]
+        ((operator, operand),) = [item for item in filter.items() if item[0] not in ("path", "header", "field")]
+        return _test(operator, operand, values)
+
+    return _inner(filter)
+
+
+def _test(operator: str, operand: Any, values: list[Any]) -> bool:
+    if operator == "exists":
+        return (len(values) > 0) == operand
+    if operator == "ne":
+        return not any(same(value, operand) for value in values)
+    if operator == "nin":
+        return not any(same(value, one) for value in values for one in operand)
+    return any(_holds(operator, operand, value) for value in values)
+
+
+def _holds(operator: str, operand: Any, value: Any) -> bool:
+    match operator:
+        case "eq":
+            return same(value, operand)
+        case "in":
+            return any(same(value, one) for one in operand)
+        case "contains" if isinstance(value, list):
+            return any(same(one, operand) for one in value)
+        case "gt" | "gte" | "lt" | "lte":
+            return _in_order(operator, value, operand)
+        case _:
+            return isinstance(value, str) and isinstance(operand, str) and _text_holds(operator, operand, value)
+
+
+def _in_order(operator: str, value: Any, operand: Any) -> bool:
+    if not (is_number(value) and is_number(operand)) and not (isinstance(value, str) and isinstance(operand, str)):
+        return False
+    return {"gt": value > operand, "gte": value >= operand, "lt": value < operand, "lte": value <= operand}[operator]
+
+
+def _text_holds(operator: str, operand: str, value: str) -> bool:
+    return {
+        "contains": operand in value,
+        "startsWith": value[: len(operand)] == operand,
+        "endsWith": operand == "" or value[-len(operand) :] == operand,
+        "regex": operator == "regex" and re.search(operand, value) is not None,
+    }[operator]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Fraction)
+
+
+def same(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, list):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, dict):
+        return set(one) == set(other) and all(same(one[name], other[name]) for name in one)
+    return one == other
+
+
+def select(path: list[Segment], start: Any, root: Any) -> list[Any]:
+    """RFC 9535, sections 2.3 and 2.5."""
+    nodes = [start]
+    for descends, selectors in path:
+        nodes = [
+            found
+            for node in nodes
+            for parent in (_all_below(node) if descends else [node])
+            for selector in selectors
+            for found in _selected(parent, selector, root)
+        ]
+    return nodes
+
+
+def _children(node: Any) -> list[Any]:
+    return list(node.values()) if isinstance(node, dict) else list(node) if isinstance(node, list) else []
+
+
+def _all_below(node: Any) -> list[Any]:
+    return [node, *(found for child in _children(node) for found in _all_below(child))]
+
+
+def _selected(node: Any, selector: Selector, root: Any) -> list[Any]:
+    match selector:
+        case None:
+            return _children(node)
+        case tuple():
+            return [child for child in _children(node) if _is(selector, child, root)]
+        case str() if isinstance(node, dict):
+            return [node[selector]] if selector in node else []
+        case slice() if isinstance(node, list):
+            return [] if selector.step == 0 else node[selector]
+        case int() if isinstance(node, list):
+            return [node[selector]] if -len(node) <= selector < len(node) else []
+        case _:
+            return []
+
+
+def _is(test: tuple[Any, ...], value: Any, root: Any) -> bool:
+    """RFC 9535, section 2.3.5."""
+    match test:
+        case "exists", place, path:
+            return select(path, root if place == "$" else value, root) != []
+        case "not", inner:
+            return not _is(inner, value, root)
+        case "&&", left, right:
+            return _is(left, value, root) and _is(right, value, root)
+        case "||", left, right:
+            return _is(left, value, root) or _is(right, value, root)
+        case ("match" | "search") as how, what, pattern:
+            text = _operand(what, value, root)
+            found = [one for one in text if isinstance(one, str)]
+            return any((re.fullmatch if how == "match" else re.search)(pattern, one) is not None for one in found)
+        case operator, left, right:
+            return _compared(operator, _operand(left, value, root), _operand(right, value, root))
+        case _:
+            raise AssertionError(test)
+
+
+def _operand(operand: tuple[Any, ...], value: Any, root: Any) -> list[Any]:
+    """A value, or none (Nothing)."""
+    match operand:
+        case "literal", text:
+            return [read(text)]
+        case "length", inner:
+            return [Fraction(len(one)) for one in _operand(inner, value, root) if isinstance(one, (str, list, dict))]
+        case kind, place, path:
+            nodes = select(path, root if place == "$" else value, root)
+            if kind == "count":
+                return [Fraction(len(nodes))]
+            return nodes if len(nodes) == 1 else []
+        case _:
+            raise AssertionError(operand)
+
+
+def _compared(operator: str, left: list[Any], right: list[Any]) -> bool:
+    equal = same(left, right)
+    if operator in ("==", "!="):
+        return equal == (operator == "==")
+    both = len(left) == len(right) == 1
+    word = {"<": "lt", "<=": "lt", ">": "gt", ">=": "gt"}[operator]
+    return (both and _in_order(word, left[0], right[0])) or (operator.endswith("=") and equal)
