@@ -86,6 +86,7 @@ class CreateEndpointInput:
         description="Exact names, order.*, or * (which leaves out relay.*); 1..100."
     )
     description: str | None = UNSET
+    filter: Json | None = UNSET
     fifo: bool | None = False
     fifo_partition_key: str | None = strawberry.field(
         default=UNSET, description="RFC 9535 without filters; no match: one lane for all of those."
@@ -124,6 +125,7 @@ class UpdateEndpointInput:
     event_types: list[str] | None = UNSET
     description: str | None = UNSET
     status: EndpointStatus | None = UNSET
+    filter: Json | None = UNSET
     fifo: bool | None = strawberry.field(
         default=UNSET, description="Turning it off: CONFLICT while lanes hold work; drain first."
     )

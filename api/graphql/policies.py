@@ -23,6 +23,7 @@ class EndpointPolicy:
     description: str | None
     event_types: list[str]
     status: EndpointStatus
+    filter: Json | None
     fifo: bool
     fifo_partition_key: str | None
     max_retries: int
@@ -54,4 +55,5 @@ def policy_fields(record: Endpoint) -> dict[str, Any]:
     """Return an endpoint's columns as its node shows them, by name."""
     shown = {field.name: getattr(record, field.name) for field in fields(EndpointPolicy)}
     headers = None if record.custom_headers is None else Json(record.custom_headers)
-    return {**shown, "id": strawberry.ID(str(record.id)), "custom_headers": headers}
+    filter = None if record.filter is None else Json(record.filter.encode())
+    return {**shown, "id": strawberry.ID(str(record.id)), "custom_headers": headers, "filter": filter}

@@ -20,6 +20,7 @@ from api.graphql.enums import register_enums
 from api.graphql.erasure import ErasureMutation
 from api.graphql.event_types import EventTypeMutation, EventTypeQuery
 from api.graphql.explain import ExplainQuery
+from api.graphql.filter_test import FilterMutation
 from api.graphql.jobs import JobMutation, JobQuery
 from api.graphql.needs import check_needs
 from api.graphql.queues import QueueMutation, QueueQuery
@@ -35,6 +36,7 @@ _QUERIES = (
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
     ClientMutation, ApiKeyMutation, EndpointSecretMutation, EventTypeMutation, ErasureMutation,
+    FilterMutation,
 )  # fmt: skip
 Query = merge_types("Query", _QUERIES)
 Mutation = merge_types("Mutation", _MUTATIONS)

@@ -5,6 +5,7 @@ Functions that change a client's endpoints raise its `config_version` in the sam
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -26,7 +27,6 @@ from relay.catalog.policies import (
     Policy,
 )
 from relay.catalog.secrets import Vault
-from relay.catalog.subscriptions import Subscriber
 from relay.db import Conn
 from relay.delivery.addresses import Guard, check_url
 from relay.delivery.outcomes import Reason
@@ -74,6 +74,7 @@ class Endpoint:
     custom_headers: dict[str, str] | None
     format: PayloadFormat
     gzip: bool
+    filter: str | None
     disabled_reason: Reason | None
     disabled_at: datetime | None
     version: int
@@ -84,12 +85,19 @@ class Endpoint:
 
 _KINDS = {"status": EndpointStatus, "fifo_on_dead": FIFOHeadPolicy, "format": PayloadFormat}
 _FIELDS = tuple(field.name for field in fields(Endpoint))
-_STATUS = sql.SQL("CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END")
+_SHOWN = {
+    "status": sql.SQL("CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END"),
+    "filter": sql.SQL("e.filter::text"),
+}
 _SELECT = sql.SQL("SELECT {} FROM endpoints e LEFT JOIN lanes l ON l.endpoint_id = e.id AND l.key = '' ").format(
-    sql.SQL(", ").join(_STATUS if name == "status" else sql.Identifier("e", name) for name in _FIELDS)
+    sql.SQL(", ").join(_SHOWN.get(name) or sql.Identifier("e", name) for name in _FIELDS)
 )
 _CHANGEABLE = sql.SQL(", ").join(map(sql.Identifier, CHANGEABLE))
 _VALUES = sql.SQL(", ").join(map(sql.Placeholder, CHANGEABLE))
+#: A filter as it was written: read as JSON its numbers would be floats.
+_AS_WRITTEN = sql.SQL(", ").join(
+    sql.Identifier(name) + sql.SQL("::text" if name == "filter" else "") for name in CHANGEABLE
+)
 _OF_TENANT = sql.SQL("WHERE e.tenant_id = %(tenant_id)s AND e.deleted_at IS NULL AND e.kind = 'subscribed' ")
 _WITH_STATUS = {
     None: sql.SQL(""),
@@ -176,7 +184,7 @@ async def _locked(conn: Conn, tenant_id: UUID, id: UUID) -> dict[str, Any]:
         sql.SQL(
             """SELECT {} FROM endpoints
                WHERE tenant_id = %s AND id = %s AND kind = 'subscribed' AND deleted_at IS NULL FOR UPDATE"""
-        ).format(_CHANGEABLE),
+        ).format(_AS_WRITTEN),
         (tenant_id, id),
     )
     row = await rows.fetchone()
@@ -236,7 +244,8 @@ async def get_locked(conn: Conn, tenant_id: UUID, id: UUID) -> Endpoint:
 
 def audited_fields(endpoint: Endpoint) -> dict[str, Any]:
     """What the audit log shows of an endpoint, by API names."""
-    return audit.fields_of(endpoint, (*CHANGEABLE, "status", "disabled_reason"))
+    shown = audit.fields_of(endpoint, (*CHANGEABLE, "status", "disabled_reason"))
+    return {**shown, "filter": None if endpoint.filter is None else json.loads(endpoint.filter)}
 
 
 async def find_many(conn: Conn, tenant_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Endpoint]:
@@ -267,23 +276,6 @@ async def count(conn: Conn, tenant_id: UUID, *, status: EndpointStatus | None = 
         {"tenant_id": tenant_id, "limit": COUNT_LIMIT + 1},
     )  # fmt: skip
     return exact_count((await rows.fetchall())[0][0])
-
-
-async def subscriptions(conn: Conn, tenant_ids: Iterable[UUID]) -> dict[UUID, tuple[int, list[Subscriber]]]:
-    """Return each tenant's `config_version` and, of the same moment, its active endpoints."""
-    rows = await conn.execute(
-        """SELECT t.id, t.config_version, e.id, e.event_types, e.fifo, e.fifo_partition_key FROM tenants t
-           LEFT JOIN endpoints e ON e.tenant_id = t.id AND e.deleted_at IS NULL AND e.kind = 'subscribed'
-                AND e.status = 'active'
-           WHERE t.id = ANY(%s::uuid[]) ORDER BY e.id""",
-        (list(tenant_ids),),
-    )
-    found: dict[UUID, tuple[int, list[Subscriber]]] = {}
-    async for tenant_id, version, *endpoint in rows:
-        entries = found.setdefault(tenant_id, (version, []))[1]
-        if endpoint[0] is not None:
-            entries.append(Subscriber(*endpoint))
-    return found
 
 
 def _endpoint(row: tuple[Any, ...]) -> Endpoint:

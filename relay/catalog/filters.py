@@ -7,6 +7,7 @@ written; after that no event makes it raise. One that would look at too much let
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from relay.catalog.json_values import MISSING, read, shown, text_of
 from relay.catalog.seen import MAX_LOOKED_AT, Seen
 from relay.errors import Invalid
 
-__all__ = ["Failing", "Filter", "Seen", "check_filter", "compile_filter"]
+__all__ = ["Failing", "Filter", "Seen", "Verdict", "check_filter", "compile_filter", "stored_filter"]
 
 MAX_FILTER_BYTES = 16_384
 _KEPT_COMPILED = 20_000
@@ -35,6 +36,14 @@ class Failing:
     error: str | None = None
 
 
+class Verdict(Enum):
+    """What a filter says of an event; UNFINISHED: it could not be evaluated to its end, so it lets nothing through."""
+
+    PASSES = "passes"
+    REFUSES = "refuses"
+    UNFINISHED = "unfinished"
+
+
 class Filter:
     """A filter ready for use; `text` is its compact JSON."""
 
@@ -47,6 +56,14 @@ class Filter:
         """Its compact JSON."""
         return text_of(self._root.json)
 
+    def verdict(self, seen: Seen) -> Verdict:
+        """Tell what becomes of an event, without saying why. Never raises."""
+        seen.budget.left = MAX_LOOKED_AT
+        try:
+            return Verdict.PASSES if self._root.refusing(seen) is None else Verdict.REFUSES
+        except Exception:  # an event nobody foresaw must not stop the fan-out of others
+            return Verdict.UNFINISHED
+
     def failing(self, seen: Seen, *, shown_as: Seen | None = None) -> Failing | None:
         """Return what keeps the event out; None when it is let through. Never raises.
 
@@ -57,8 +74,8 @@ class Filter:
             clause = self._root.refusing(seen)
         except TooMuch:
             return self._unfinished(f"It would look at more than {MAX_LOOKED_AT} values of the event.")
-        except Exception as cause:  # an event nobody foresaw must not stop the fan-out of others
-            return self._unfinished(f"It cannot be evaluated: {type(cause).__name__}.")
+        except Exception as cause:  # as above
+            return self._unfinished(f"It cannot be evaluated: {cause or type(cause).__name__}.")
         return None if clause is None else Failing(_text(clause.json), _found(clause, shown_as or seen))
 
     def _unfinished(self, error: str) -> Failing:
@@ -92,6 +109,26 @@ def compile_filter(json: bytes | str) -> Filter:
         return _compiled(json if isinstance(json, str) else json.decode())
     except UnicodeError as cause:
         raise ValueError(" must be JSON in UTF-8") from cause
+
+
+def stored_filter(json: str) -> Filter:
+    """Return the filter of an endpoint; never raises: one that another release took and this one cannot read is never done."""
+    try:
+        return compile_filter(json)
+    except ValueError as cause:
+        return Filter(_Unreadable(json, f"filter{cause}"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    json: Any
+    reason: str
+
+    def refusing(self, seen: Seen) -> Clause | None:
+        raise ValueError(self.reason)
+
+    def found(self, seen: Seen) -> Any:
+        return MISSING
 
 
 @lru_cache(maxsize=_KEPT_COMPILED)

@@ -52,7 +52,7 @@ def check_path(path: str, *, field: str) -> None:
     """Raise Invalid for a text that is no JSONPath, or one with filters."""
     try:
         query = parse_path(path)
-    except (JSONPathError, RecursionError, ValueError) as cause:
+    except (JSONPathError, RecursionError, ValueError, ArithmeticError) as cause:
         raise Invalid(f"{field} must be a JSONPath (RFC 9535) like $.customer.id: {cause}.", field=field) from cause
     if any(isinstance(selector, FilterSelector) for segment in query.segments for selector in segment.selectors):
         raise Invalid(f"{field} must be a JSONPath without filters, like $.customer.id.", field=field)

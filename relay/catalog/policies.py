@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from relay.catalog.destination_auth import EndpointAuth, EndpointTLS
+from relay.catalog.filters import check_filter
 from relay.catalog.headers import check_headers
 from relay.catalog.partition_keys import MAX_PATH, check_path
 from relay.catalog.subscriptions import check_patterns
@@ -55,6 +56,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "custom_headers": None,
     "format": PayloadFormat.RAW,
     "gzip": False,
+    "filter": None,
 }
 #: The columns that a change may touch.
 CHANGEABLE = ("url", "event_types", "max_retries", "retry_schedule", *_DEFAULTS)
@@ -80,6 +82,12 @@ def _secret_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _filter(json: object) -> object:
+    if isinstance(json, (bytes, str)):
+        check_filter(json, field="filter")
+    return json.decode() if isinstance(json, bytes) else json
+
+
 def _path(path: str) -> str:
     check_path(path, field="fifoPartitionKey")
     return path
@@ -98,6 +106,8 @@ def _secret(secret: str) -> str:
 
 Patterns = Annotated[list[str], AfterValidator(_patterns)]
 StatusCodes = Annotated[list[int], Field(max_length=MAX_TERMINAL), AfterValidator(_terminal)]
+#: The JSON text of a filter, as it was written.
+FilterText = Annotated[str, BeforeValidator(_filter)]
 Path = Annotated[Text, Field(max_length=MAX_PATH), AfterValidator(_path)]
 Delay = Annotated[int, between(0, MAX_DELAY_MS)]
 Backoff = Annotated[int, between(1, MAX_DELAY_MS)]
@@ -124,6 +134,7 @@ class Policy(Spec):
     custom_headers: Annotated[dict[str, str], AfterValidator(_headers)] | None = None
     format: PayloadFormat | None = None
     gzip: bool | None = None
+    filter: FilterText | None = None
     secret_headers: Annotated[dict[str, str], AfterValidator(_secret_headers)] | None = Field(default=None, repr=False)
     auth: EndpointAuth | None = None
     tls: EndpointTLS | None = None

@@ -18,7 +18,7 @@ class Seen:
 
     def __init__(self, payload: bytes, headers: Mapping[str, str] | None, type: str | None) -> None:
         """Keep what is to be looked at; it is read when a filter asks."""
-        self._payload = payload
+        self.payload = payload
         self._headers = headers
         self._found: dict[str, tuple[list[Any] | None, int]] = {}
         self.type = type
@@ -28,7 +28,7 @@ class Seen:
     def document(self) -> Any:
         """The payload's value; MISSING when it is no JSON."""
         try:
-            return read(self._payload)
+            return read(self.payload)
         except ValueError:
             return MISSING
 

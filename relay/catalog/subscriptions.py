@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Generic, TypeVar
-from uuid import UUID
 
 from relay.errors import Invalid
 
@@ -23,16 +21,6 @@ _ANY = "*"
 _BELOW = ".*"
 _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 _RULE = f"1 to {MAX_NAME} of a-z A-Z 0-9 _ - in segments parted by dots"
-
-
-@dataclass(frozen=True, slots=True)
-class Subscriber:
-    """An endpoint as fan-out needs it; `partition_key` is the JSONPath of a FIFO endpoint's lanes."""
-
-    id: UUID
-    patterns: list[str]
-    fifo: bool
-    partition_key: str | None
 
 
 def check_type(name: str, *, field: str) -> None:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from relay import metrics
-from relay.catalog import endpoints
+from relay.catalog.filters import Seen
 from relay.catalog.partition_keys import partition_key
-from relay.catalog.subscriptions import Matcher, Subscriber
+from relay.catalog.subscribers import Subscriber, subscriptions
+from relay.catalog.subscriptions import Matcher
 from relay.db import REPEATABLE, SPLITTABLE, Conn, Database
+from relay.delivery.filtering import let_through, look_into
 from relay.delivery.live import FIFO, Dispatched, Planned, insert, lane_of, tier_of
 from relay.ids import Uuid7, fence
 from relay.intake import outbox
@@ -38,6 +40,15 @@ class _Event:
     type: str | None
     priority: int
     endpoint_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The subscriptions of a client; `reads`: one of them looks into the events themselves."""
+
+    version: int
+    matcher: Matcher[Subscriber]
+    reads: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,7 @@ class FanOut:
         #: Makes traces of what is fanned out; None: nobody asked for them.
         self.spans: DeliverySpans | None = None
         self._hints = Hints()
-        self._matchers: dict[UUID, tuple[int, Matcher[Subscriber]]] = {}
+        self._matchers: dict[UUID, _Known] = {}
 
     async def drain(self, shards: Sequence[int]) -> AsyncIterator[list[Dispatched]]:
         """Fan out until the shards are empty or somebody else drains them, batch by batch; yield what to hand out.
@@ -135,10 +146,11 @@ class FanOut:
         events = await _read_events(conn, head.entries)
         await self._refresh(conn, head.entries)
         matched = self._match(events)
-        keyed = [event.entry.event_id for event, targets in matched if any(one.partition_key for one in targets)]
-        payloads = await _read_payloads(conn, keyed) if keyed else {}
+        seen = await self._look_into(conn, matched)
+        if seen:
+            matched = [(event, await _let_through(event, targets, seen)) for event, targets in matched]
         planned = [
-            self._plan(event, target, payloads.get(event.entry.event_id, b""))
+            self._plan(event, target, seen.get(event.entry.event_id))
             for event, targets in matched
             for target in targets
         ]
@@ -162,10 +174,11 @@ class FanOut:
             matched.append((event, targets))
         return matched
 
-    def _plan(self, event: _Event, target: Subscriber, payload: bytes) -> Planned:
+    def _plan(self, event: _Event, target: Subscriber, seen: Seen | None) -> Planned:
         ids = (self._ids(), event.entry.tenant_id, event.entry.event_id, target.id)
         if target.fifo:
-            return Planned(*ids, 1, FIFO + partition_key(target.partition_key, payload), fence(), waits=True)
+            key = partition_key(target.partition_key, seen.payload if seen else b"")
+            return Planned(*ids, 1, FIFO + key, fence(), waits=True)
         tier = tier_of(event.priority)
         return Planned(*ids, tier, lane_of(tier), fence())
 
@@ -173,18 +186,32 @@ class FanOut:
         if event.endpoint_id is not None:
             return [Subscriber(event.endpoint_id, [], fifo=False, partition_key=None)]
         known = self._matchers.get(event.entry.tenant_id)
-        return known[1].match(event.type) if known and event.type is not None else []
+        return known.matcher.match(event.type) if known and event.type is not None else []
+
+    async def _look_into(self, conn: Conn, matched: Iterable[tuple[_Event, list[Subscriber]]]) -> dict[UUID, Seen]:
+        ids: list[UUID] = []
+        for event, targets in matched:
+            known = self._matchers.get(event.entry.tenant_id)
+            if known and known.reads and any(one.reads_payload for one in targets):
+                ids.append(event.entry.event_id)
+        return await look_into(conn, ids) if ids else {}
 
     def _version(self, tenant_id: UUID) -> int:
         known = self._matchers.get(tenant_id)
-        return known[0] if known else 0
+        return known.version if known else 0
 
     async def _refresh(self, conn: Conn, entries: Sequence[Entry]) -> None:
         versions = {entry.tenant_id: entry.config_version for entry in entries}
         stale = [id for id, version in versions.items() if self._version(id) != version]
         if stale:
-            for id, (version, subscribers) in (await endpoints.subscriptions(conn, stale)).items():
-                self._matchers[id] = (version, Matcher((one, one.patterns) for one in subscribers))
+            for id, (version, subscribers) in (await subscriptions(conn, stale)).items():
+                matcher = Matcher((one, one.patterns) for one in subscribers)
+                self._matchers[id] = _Known(version, matcher, any(one.reads_payload for one in subscribers))
+
+
+async def _let_through(event: _Event, targets: list[Subscriber], seen: Mapping[UUID, Seen]) -> list[Subscriber]:
+    id = event.entry.event_id
+    return await let_through(seen[id], targets, event_id=id) if id in seen else targets
 
 
 def _shortened(head: Head, done: int) -> Head:
@@ -198,13 +225,6 @@ async def _read_events(conn: Conn, entries: Sequence[Entry]) -> list[_Event]:
     )
     found: dict[UUID, tuple[str | None, int, UUID | None]] = {row[0]: row[1:] async for row in rows}
     return [_Event(entry, *found.get(entry.event_id, (None, 5, None))) for entry in entries]
-
-
-async def _read_payloads(conn: Conn, event_ids: Sequence[UUID]) -> dict[UUID, bytes]:
-    rows = await conn.execute(
-        "SELECT id, payload FROM events WHERE id = ANY(%s::uuid[]) AND payload IS NOT NULL", (event_ids,)
-    )
-    return {row[0]: bytes(row[1]) async for row in rows}
 
 
 async def _prove(conn: Conn, entries: Sequence[Entry], matched: Sequence[int]) -> None:

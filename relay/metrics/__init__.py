@@ -26,6 +26,11 @@ REPEATED = Counter("relay_events_repeated", "Events that were accepted before, u
 REFUSED = Counter("relay_events_refused", "Events that were not accepted, by the code of the answer.", ["reason"])
 BATCHES = Counter("relay_accept_batches", "Group commits that accepted events.")
 FANNED_OUT = Counter("relay_events_fanned_out", "Events fanned out.")
+FILTERED_OUT = Counter(
+    "relay_filtered_out",
+    "Deliveries not made because of the endpoint's filter: refused, or unfinished (it could not be evaluated).",
+    ["result"],
+)
 ATTEMPTS = Counter("relay_attempts", "Requests sent to endpoints, by what came of them.", ["reason"])
 ATTEMPT_SECONDS = Histogram(
     "relay_attempt_duration_seconds",

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from psycopg import sql
 
+from relay.catalog.filters import Filter
 from relay.db import Conn
 from relay.delivery.deliveries import id_bounds
 from relay.recovery.replay import Final
@@ -28,13 +29,14 @@ _LOOK_TO_COUNT = 10_000
 class Scope:
     """What a job is about: only what was there, and for a replay was final, `before` it began (None: by now).
 
-    `patterns`: the subscription of the endpoint that a backfill is for.
+    `patterns` and `filter`: what the endpoint that a backfill is for subscribes to.
     """
 
     tenant_id: UUID
     spec: ReplaySpec
     before: datetime | None = None
     patterns: Sequence[str] = ()
+    filter: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)

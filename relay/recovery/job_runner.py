@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from relay.catalog import endpoints
+from relay.catalog.filters import Filter, Verdict, stored_filter
 from relay.chores import Chore
 from relay.db import LOST, REPEATABLE, Conn, Database
 from relay.delivery import notices
+from relay.delivery.filtering import look_into
 from relay.delivery.live import tier_of
 from relay.ids import Uuid7
 from relay.queue import UNREACHABLE, Queue
@@ -202,7 +204,7 @@ class JobRunner:
         target = (await targets(conn, job.tenant_id, [endpoint_id]))[endpoint_id]
         assert isinstance(target, Target)
         chunk = await items.next_events(conn, scope, after=job.cursor, limit=limit)
-        wanted = [one for one in chunk.items if not one.served]
+        wanted = await _let_through(conn, [one for one in chunk.items if not one.served], scope.filter)
         payloads = await read_payloads(conn, (one.event_id for one in wanted if target.needs_payload()))
         new = [self._repeat(one, target, payloads.get(one.event_id, b"")) for one in wanted]
         await repeat.insert(conn, job.tenant_id, new, job_id=job.id)
@@ -226,11 +228,19 @@ async def count(db: Database, scope: Scope) -> tuple[int, int]:
 
 async def _scope(conn: Conn, job: Job) -> Scope:
     spec = ReplaySpec.from_json(job.input)
-    patterns: list[str] = []
-    if spec.to_endpoint_id is not None:
-        found = await endpoints.find(conn, job.tenant_id, spec.to_endpoint_id)
-        patterns = found.event_types if found else []
-    return Scope(job.tenant_id, spec, before=job.created_at, patterns=patterns)
+    found = await endpoints.find(conn, job.tenant_id, spec.to_endpoint_id) if spec.to_endpoint_id is not None else None
+    if found is None:
+        return Scope(job.tenant_id, spec, before=job.created_at)
+    filter = None if found.filter is None else stored_filter(found.filter)
+    return Scope(job.tenant_id, spec, before=job.created_at, patterns=found.event_types, filter=filter)
+
+
+async def _let_through(conn: Conn, found: list[Candidate], filter: Filter | None) -> list[Candidate]:
+    """Leave out what fan-out would have left out, too."""
+    if filter is None or not found:
+        return found
+    seen = await look_into(conn, [one.event_id for one in found])
+    return [one for one in found if one.event_id in seen and filter.verdict(seen[one.event_id]) is Verdict.PASSES]
 
 
 async def _refusal(conn: Conn, scope: Scope) -> Refusal | None:

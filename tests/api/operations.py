@@ -38,6 +38,7 @@ _BY_NAME: dict[str, Any] = {
     "name": "order.paid",
     "scopes": ["READ"],
     "payload": {"n": 1},
+    "filter": {"path": "$.n", "eq": 1},
     "limit": 10,
     "first": 5,
     "status": "DEAD",

@@ -8,7 +8,7 @@ import pytest
 from relay.catalog import endpoints, secrets
 from relay.catalog.endpoints import EndpointChange, EndpointSpec, EndpointStatus
 from relay.catalog.policies import FIFOHeadPolicy
-from relay.catalog.subscriptions import Subscriber
+from relay.catalog.subscribers import Subscriber, subscriptions
 from relay.db import Conn
 from relay.delivery.outcomes import Reason
 from relay.errors import Conflict, Invalid, NotFound
@@ -128,7 +128,7 @@ async def test_fifo_can_be_turned_on_while_unordered_deliveries_wait(world: Worl
 async def test_fan_out_is_told_how_an_endpoint_wants_its_order(world: World) -> None:
     spec = EndpointSpec(url=URL, event_types=["order.*"], fifo=True, fifo_partition_key="$.a")
     made, _ = await endpoints.create(world.conn, world.tenant_id, spec, id=new_id(), vault=VAULT, guard=GUARD)
-    _, found = (await endpoints.subscriptions(world.conn, [world.tenant_id]))[world.tenant_id]
+    _, found = (await subscriptions(world.conn, [world.tenant_id]))[world.tenant_id]
     assert found == [
         Subscriber(world.endpoint_id, ["*"], fifo=False, partition_key=None),
         Subscriber(made.id, ["order.*"], fifo=True, partition_key="$.a"),
@@ -139,7 +139,7 @@ async def test_a_deleted_endpoint_is_gone_from_everywhere_but_history(world: Wor
     await endpoints.delete(world.conn, world.tenant_id, world.endpoint_id)
     assert await endpoints.find(world.conn, world.tenant_id, world.endpoint_id) is None
     assert (await endpoints.list_(world.conn, world.tenant_id, first=10)).items == []
-    assert (await endpoints.subscriptions(world.conn, [world.tenant_id]))[world.tenant_id][1] == []
+    assert (await subscriptions(world.conn, [world.tenant_id]))[world.tenant_id][1] == []
     kept = (await endpoints.find_many(world.conn, world.tenant_id, [world.endpoint_id]))[world.endpoint_id]
     assert kept.deleted_at is not None
     with pytest.raises(NotFound):
@@ -189,10 +189,10 @@ async def test_a_paused_and_a_disabled_endpoint_are_listed_by_their_status(world
     shown = await endpoints.get(world.conn, world.tenant_id, disabled)
     assert shown.disabled_reason is Reason.GONE
     assert shown.disabled_at is not None
-    _, subscribed = (await endpoints.subscriptions(world.conn, [world.tenant_id]))[world.tenant_id]
+    _, subscribed = (await subscriptions(world.conn, [world.tenant_id]))[world.tenant_id]
     assert {one.id for one in subscribed} == {world.endpoint_id, paused}
 
 
 async def test_a_tenant_without_endpoints_has_a_version_and_no_subscriptions(conn: Conn) -> None:
     tenant, _ = await tenants.ensure(conn, "empty", vault=VAULT)
-    assert await endpoints.subscriptions(conn, [tenant.id, uuid4()]) == {tenant.id: (1, [])}
+    assert await subscriptions(conn, [tenant.id, uuid4()]) == {tenant.id: (1, [])}

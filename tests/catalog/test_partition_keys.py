@@ -139,6 +139,7 @@ def test_a_path_to_one_value_finds_it_in_a_document_of_any_size() -> None:
         ("$ .a ", "JSONPath"),
         ("$[99999999999999999999]", "JSONPath"),
         ("$[?foo(@)]", "JSONPath"),
+        ("$[?@.a == 1e400]", "JSONPath"),
         ("$[?@.a == 1].b", "without filters"),
         ("$.x[0,?@.a]", "without filters"),
     ],

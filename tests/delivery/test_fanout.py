@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
 
 from relay.catalog import endpoints
+from relay.catalog.endpoints import EndpointChange
 from relay.db import Conn, Database
 from relay.delivery.fanout import FanOut
 from relay.delivery.live import Dispatched
@@ -204,3 +206,71 @@ async def test_an_event_that_somebody_puts_back_by_hand_is_fanned_out(shop: Shop
         await drain(fan)
     assert await outbox.shards_with_work(conn) == []
     assert len(await planned(conn)) == 4
+
+
+async def test_filters_decide_on_payload_headers_and_type(shop: Shop, db: Database, conn: Conn) -> None:
+    big = await shop.endpoint(NOWHERE, filter='{"path": "$.n", "gte": 10}')
+    german = await shop.endpoint(NOWHERE, filter='{"header": "x-country", "eq": "DE"}')
+    typed = await shop.endpoint(NOWHERE, filter='{"not": {"field": "type", "endsWith": ".test"}}', fifo=True)
+    everything = await shop.endpoint(NOWHERE)
+    sent = accepted(
+        await shop.accept(
+            shop.event(b'{"n": 9}', "order.test", headers={"X-Country": "DE"}),
+            shop.event(b'{"n": 10}', "order.paid", headers={"X-Country": "FR"}),
+            shop.event(b"not JSON", "order.test", content_type="text/plain"),
+        )
+    )
+    await drain(FanOut(db, ids=Uuid7()))
+    found = await planned(conn)
+    first, second, third = ({one for event, one in found if event == str(receipt.id)} for receipt in sent)
+    assert first == {german, everything}
+    assert second == {big, typed, everything}
+    assert third == {everything}
+    rows = await conn.execute("SELECT matched FROM fanouts ORDER BY event_id")
+    assert await rows.fetchall() == [(2,), (3,), (1,)]
+
+
+async def test_a_changed_filter_holds_for_the_next_event(shop: Shop, db: Database, conn: Conn) -> None:
+    fan = FanOut(db, ids=Uuid7())
+    endpoint = await shop.endpoint(NOWHERE, filter='{"path": "$.n", "eq": 1}')
+    for filter, expected in (('{"path": "$.n", "eq": 0}', 1), (None, 2), ('{"path": "$.n", "gt": 0}', 2)):
+        async with shop.web.db.transaction() as own:
+            change = EndpointChange(filter=filter)
+            await endpoints.update(own, shop.tenant_id, endpoint, change, vault=shop.web.vault, guard=shop.web.guard)
+        await shop.send(1)
+        await drain(fan)
+        assert len(await planned(conn)) == expected
+
+
+async def test_an_unusable_filter_lets_nothing_through_and_stops_nobody(
+    shop: Shop, db: Database, conn: Conn, caplog: pytest.LogCaptureFixture
+) -> None:
+    costly = await shop.endpoint(NOWHERE, filter='{"path": "$..*", "eq": 1}')
+    unknown = await shop.endpoint(NOWHERE)
+    fine = await shop.endpoint(NOWHERE, filter='{"path": "$[0]", "eq": 0}')
+    await conn.execute("""UPDATE endpoints SET filter = '{"newer": "release"}' WHERE id = %s""", (unknown,))
+    (receipt,) = accepted(await shop.accept(shop.event(json.dumps([0] * 20_000).encode())))
+    await drain(FanOut(db, ids=Uuid7()))
+    assert await planned(conn) == [(str(receipt.id), fine)]
+    assert "2 endpoints could not be evaluated" in caplog.text
+    assert str(costly) in caplog.text
+
+
+async def test_an_event_for_thousands_of_endpoints_becomes_a_delivery_for_each(
+    shop: Shop, db: Database, conn: Conn
+) -> None:
+    await shop.endpoint(NOWHERE, filter='{"path": "$.n", "eq": 0}')
+    await conn.execute(
+        """INSERT INTO endpoints SELECT (jsonb_populate_record(e, jsonb_build_object('id', gen_random_uuid()))).*
+           FROM endpoints e, generate_series(1, 1999)"""
+    )
+    await conn.execute(
+        """INSERT INTO lanes (endpoint_id, key, tenant_id, tier) SELECT id, '', tenant_id, 1 FROM endpoints
+           ON CONFLICT DO NOTHING"""
+    )
+    await conn.execute("UPDATE tenants SET config_version = config_version + 1")
+    (sent,) = await shop.send(1)
+    at_once = await drain(FanOut(db, ids=Uuid7(), window=500))
+    assert len(at_once) == 500
+    rows = await conn.execute("SELECT count(*), count(DISTINCT endpoint_id) FROM live WHERE event_id = %s", (sent,))
+    assert await rows.fetchall() == [(2_000, 2_000)]

@@ -155,6 +155,21 @@ async def test_a_paused_job_goes_on_where_it_stopped_and_a_cancelled_one_does_no
     assert await rows(world.conn, "SELECT count(*) FROM live WHERE job_id = %s", (again,)) == [(0,)]
 
 
+async def test_a_backfill_sends_what_the_endpoints_filter_lets_through(
+    world: World, db: Database, runners: list[JobRunner]
+) -> None:
+    new = await world.endpoint()
+    events = await fanned_out(world, 4)
+    await rows(world.conn, "UPDATE events SET payload = '{\"a\": 7}' WHERE id = ANY(%s) RETURNING 1", (events[1:3],))
+    filter = '{"path": "$.a", "lt": 100}'
+    await rows(world.conn, "UPDATE endpoints SET filter = %s WHERE id = %s RETURNING 1", (filter, new))
+    id = (await started(world, db, to_endpoint_id=new)).id
+    await run(runners[:1], id)
+    done = await job(world, id)
+    assert (done.status, done.done, done.skipped) == (JobStatus.DONE, 2, 2)
+    assert await rows(world.conn, "SELECT event_id FROM live ORDER BY event_id") == [(one,) for one in events[1:3]]
+
+
 async def test_a_job_whose_endpoint_is_gone_fails_and_says_why(
     world: World, db: Database, runners: list[JobRunner]
 ) -> None:
