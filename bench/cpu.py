@@ -24,7 +24,7 @@ def used(pid: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for child in supervisor.children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            name = _group(child)
+            name = group_of(child)
             seconds[name] = seconds.get(name, 0.0) + used_by_tree(child)
     times = supervisor.cpu_times()
     return {**seconds, SUPERVISOR: times.user + times.system}
@@ -51,7 +51,7 @@ def by_group(figure: str, cpu_s: Mapping[str, float], *, unit: float) -> dict[st
     return {f"{figure}.{name}": seconds / unit for name, seconds in (dict(cpu_s) | total).items()}
 
 
-def _group(process: psutil.Process) -> str:
-    """The group's name, told by what stands in its command line."""
+def group_of(process: psutil.Process) -> str:
+    """Return the name of the group that a child of `relay up` begins, told by what stands in its command line."""
     words = {Path(word).name for word in " ".join(process.cmdline()).split()}  # Valkey's title is a single word
     return next((name for word, name in _NAMES.items() if word in words), process.name())

@@ -42,6 +42,9 @@ class Sizes:
     stored: int = 10_000_000
     #: Of the scenario that weighs the metrics.
     pairs: int = 11
+    #: Of the scenario with one event for very many endpoints.
+    many: int = 5_000
+    many_rounds: int = 9
     per_round: int = 10_000
 
     @property
@@ -62,6 +65,8 @@ QUICK = Sizes(
     rate_limited=1_000,
     stored=100_000,
     pairs=1,
+    many=200,
+    many_rounds=2,
     per_round=1_000,
 )
 

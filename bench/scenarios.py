@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
+from bench.fanout import fanout5000, lent_at_once
 from bench.guide import guide
 from bench.load import Bench, Measured, Sizes, Traffic
 from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
 from bench.wall import wall
-from relay.cli import own_endpoint
 from relay.cli.api_client import Client
 
 _BATCH = 100
 _LIST = 1000
-_THREADS = 4
 _ONE_TYPE = "bench.single"
 _OWN_COST = (("generator_us_per_event", 30.0), ("receiver_us_per_delivery", 30.0))
 _PARTS = (("web", 250.0), ("worker", 250.0), ("postgres", 200.0), ("valkey", 40.0))
@@ -104,6 +101,7 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "guide": guide,
     "metrics": metrics,
     "wall": wall,
+    "fanout5000": fanout5000,
 }
 #: What runs when nothing is named, and names that stand for several.
 DEFAULT = ("single", "fanout10", "latency-idle")
@@ -123,13 +121,8 @@ def endpoints(client: Client, receiver: Receiver, sizes: Sizes) -> Iterator[None
     """Make the endpoints of all scenarios for the time of a block: every scenario runs with all of them there."""
     wanted = [(index, _type(index % sizes.types)) for index in range(sizes.subscribed)]
     wanted.append((sizes.subscribed, _ONE_TYPE))
-    fields = [{"url": receiver.url(index), "eventTypes": [name]} for index, name in wanted]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        made = list(threads.map(partial(own_endpoint.create, client), fields))
-        try:
-            yield
-        finally:
-            list(threads.map(lambda one: own_endpoint.delete(client, one.id), made))
+    with lent_at_once(client, [{"url": receiver.url(index), "eventTypes": [name]} for index, name in wanted]):
+        yield
 
 
 def _one_endpoint(sizes: Sizes, *, batch: int = 1) -> Traffic:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from relay.errors import Invalid
 
@@ -19,6 +19,7 @@ MAX_NAME = 255
 RESERVED = "relay."
 _ANY = "*"
 _BELOW = ".*"
+_NOBODY: Final[list[Any]] = []
 _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 _RULE = f"1 to {MAX_NAME} of a-z A-Z 0-9 _ - in segments parted by dots"
 
@@ -70,37 +71,49 @@ class Matcher(Generic[T]):
 
     def __init__(self, entries: Iterable[tuple[T, Sequence[str]]]) -> None:
         """Arrange subscribers with their patterns; no two are merged, even if equal."""
-        self._subscribers: list[T] = []
-        self._exact: dict[str, list[int]] = {}
-        self._below: dict[str, list[int]] = {}
-        self._any: list[int] = []
-        for place, (subscriber, patterns) in enumerate(entries):
-            self._subscribers.append(subscriber)
-            self._arrange(place, frozenset(patterns))
+        self._exact: dict[str, list[T]] = {}
+        self._below: dict[str, list[T]] = {}
+        self._any: list[T] = []
+        for subscriber, patterns in entries:
+            self._arrange(subscriber, patterns)
 
-    def _arrange(self, place: int, patterns: frozenset[str]) -> None:
-        if _ANY in patterns:
-            # Whoever takes everything needs the other buckets for notices alone: the buckets of `match` stay disjoint.
-            self._any.append(place)
-            patterns = frozenset(p for p in patterns if p.startswith(RESERVED))
-        for pattern in patterns:
-            if pattern.endswith(_BELOW):
-                self._below.setdefault(pattern[:-1], []).append(place)
+    def _arrange(self, subscriber: T, patterns: Sequence[str]) -> None:
+        for pattern in patterns if len(patterns) == 1 else _needed(frozenset(patterns)):
+            if pattern == _ANY:
+                self._any.append(subscriber)
+            elif pattern.endswith(_BELOW):
+                self._below.setdefault(pattern[:-1], []).append(subscriber)
             else:
-                self._exact.setdefault(pattern, []).append(place)
+                self._exact.setdefault(pattern, []).append(subscriber)
 
     def match(self, event_type: str) -> list[T]:
         """Return who gets events of this type, each once."""
-        found = [bucket for bucket in self._buckets(event_type) if bucket]
-        places = found[0] if len(found) == 1 else dict.fromkeys(chain.from_iterable(found))
-        subscribers = self._subscribers
-        return [subscribers[place] for place in places]
+        return list(chain.from_iterable(self._buckets(event_type)))
 
-    def _buckets(self, event_type: str) -> Iterable[list[int] | None]:
+    def _buckets(self, event_type: str) -> Iterable[list[T]]:
+        """Nobody is in two of those of one type: see `_needed`."""
         if not event_type.startswith(RESERVED):
             yield self._any
-        yield self._exact.get(event_type)
+        yield self._exact.get(event_type, _NOBODY)
         end = event_type.find(".") if self._below else -1
         while end >= 0:
-            yield self._below.get(event_type[: end + 1])
+            yield self._below.get(event_type[: end + 1], _NOBODY)
             end = event_type.find(".", end + 1)
+
+
+def _needed(patterns: frozenset[str]) -> Iterable[str]:
+    """Leave out what another pattern of the same subscriber covers, so that one of them at most matches a type."""
+    everything = _ANY in patterns
+    for pattern in patterns:
+        covered = everything and pattern != _ANY and not pattern.startswith(RESERVED)
+        if not covered and not _is_below(pattern.removesuffix(_BELOW), patterns):
+            yield pattern
+
+
+def _is_below(name: str, patterns: frozenset[str]) -> bool:
+    end = name.find(".")
+    while end >= 0:
+        if name[:end] + _BELOW in patterns:
+            return True
+        end = name.find(".", end + 1)
+    return False

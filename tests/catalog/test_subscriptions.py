@@ -83,14 +83,23 @@ def test_a_producer_can_send_what_only_resembles_a_reserved_type() -> None:
         check_type(name, field="eventType")
 
 
-def test_ten_thousand_endpoints_are_matched_in_a_millisecond() -> None:
-    matcher = Matcher((i, ["*"] if i % 2 else ["order.*", "order.created"]) for i in range(10_000))
-    best = min(_seconds(matcher) for _ in range(20))
-    assert len(matcher.match("order.created")) == 10_000
-    assert best < 0.005
+@pytest.mark.parametrize(
+    ("patterns", "event_type"),
+    [
+        (["*"], "order.created"),
+        (["order.created"], "order.created"),
+        (["order.*", "order.created"], "order.created"),
+        (["a.*", "a.b.*", "a.b.c.*", "a.b.c.d.*", "a.b.c.d.e"], "a.b.c.d.e"),
+    ],
+)
+def test_ten_thousand_endpoints_are_matched_in_less_than_a_millisecond(patterns: list[str], event_type: str) -> None:
+    others = [[f"other.{n}.*", f"another.{n}"] for n in range(100)]
+    matcher = Matcher(enumerate([patterns if n % 10 else others[n % 100] for n in range(10_000)]))
+    assert len(matcher.match(event_type)) == 9_000
+    assert min(_seconds(matcher, event_type) for _ in range(50)) < 0.001
 
 
-def _seconds(matcher: Matcher[int]) -> float:
+def _seconds(matcher: Matcher[int], event_type: str) -> float:
     start = time.perf_counter()
-    matcher.match("order.created")
+    matcher.match(event_type)
     return time.perf_counter() - start

@@ -1,0 +1,73 @@
+"""One event for thousands of endpoints: all get it, whoever sends it waits no longer, and the workers grow by little."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import psutil
+
+from bench.cpu import group_of
+from bench.load import Bench, Measured, Run, Traffic
+from relay.cli import own_endpoint
+from relay.cli.api_client import Client
+
+_THREADS = 4
+_ONE, _MANY = "bench.one", "bench.many"
+_RATIO = 1.2
+_GROWTH_MIB = 64.0
+
+
+def fanout5000(bench: Bench) -> list[Measured]:
+    """One event for one endpoint and one for 5 000 of them, by turns, each when all before it has arrived."""
+    numbers = bench.new_endpoints(bench.sizes.many + 1)
+    alone, others = numbers[0], numbers[1:]
+    wanted = [{"url": bench.receiver.url(alone), "eventTypes": [_ONE]}]
+    wanted += [{"url": bench.receiver.url(number), "eventTypes": [_MANY]} for number in others]
+    one = Traffic(types=[_ONE], fan_out=1, endpoints_of=lambda _: (alone,))
+    many = Traffic(types=[_MANY], fan_out=len(others), endpoints_of=lambda _: others)
+    with lent_at_once(bench.system.client(), wanted):
+        for traffic in (one, many):
+            bench.run(traffic, count=1)
+        before = _worker_mib(bench)
+        rounds = [(bench.run(one, count=1), bench.run(many, count=1)) for _ in range(bench.sizes.many_rounds)]
+        after = _worker_mib(bench)
+    one_ms, many_ms = (statistics.median(_accept_ms(pair[which]) for pair in rounds) for which in (0, 1))
+    figures = {
+        "accept_one_ms.p50": one_ms,
+        "accept_many_ms.p50": many_ms,
+        "accept_many_to_one.p50": many_ms / one_ms,
+        "worker_growth_mib": after - before,
+    }
+    limits = (("accept_many_to_one.p50", _RATIO), ("worker_growth_mib", _GROWTH_MIB))
+    name = f"fanout5000: one event for {len(others)} endpoints, {len(rounds)} times"
+    return [Measured(name, rounds[-1][1], figures=figures, at_most=limits)]
+
+
+@contextlib.contextmanager
+def lent_at_once(client: Client, wanted: Sequence[dict[str, Any]]) -> Iterator[None]:
+    """Lend many endpoints for the time of a block, made and taken away by several threads."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        made = list(threads.map(partial(own_endpoint.create, client), wanted))
+        try:
+            yield
+        finally:
+            list(threads.map(lambda one: own_endpoint.delete(client, one.id), made))
+
+
+def _accept_ms(run: Run) -> float:
+    sent = run.made.sent
+    return (sent.answered_ns[0] - sent.sent_ns[0]) / 1e6
+
+
+def _worker_mib(bench: Bench) -> float:
+    """What the workers hold; 0 of a system that somebody else started."""
+    if bench.system.pid is None:
+        return 0.0
+    workers = [one for one in psutil.Process(bench.system.pid).children() if group_of(one) == "worker"]
+    family = [one for worker in workers for one in (worker, *worker.children(recursive=True))]
+    return sum(one.memory_info().rss for one in family) / 2**20
