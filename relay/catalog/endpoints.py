@@ -72,9 +72,9 @@ class Endpoint:
     fifo_partition_key: str | None
     fifo_on_dead: FIFOHeadPolicy
     custom_headers: dict[str, str] | None
-    filter: str | None
     format: PayloadFormat
     gzip: bool
+    filter: str | None
     disabled_reason: Reason | None
     disabled_at: datetime | None
     version: int
@@ -85,13 +85,12 @@ class Endpoint:
 
 _KINDS = {"status": EndpointStatus, "fifo_on_dead": FIFOHeadPolicy, "format": PayloadFormat}
 _FIELDS = tuple(field.name for field in fields(Endpoint))
-#: Columns that are not read as they stand.
-_READ = {
+_SHOWN = {
     "status": sql.SQL("CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END"),
     "filter": sql.SQL("e.filter::text"),
 }
 _SELECT = sql.SQL("SELECT {} FROM endpoints e LEFT JOIN lanes l ON l.endpoint_id = e.id AND l.key = '' ").format(
-    sql.SQL(", ").join(_READ.get(name, sql.Identifier("e", name)) for name in _FIELDS)
+    sql.SQL(", ").join(_SHOWN.get(name) or sql.Identifier("e", name) for name in _FIELDS)
 )
 _CHANGEABLE = sql.SQL(", ").join(map(sql.Identifier, CHANGEABLE))
 _VALUES = sql.SQL(", ").join(map(sql.Placeholder, CHANGEABLE))

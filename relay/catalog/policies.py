@@ -54,9 +54,9 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "fifo_partition_key": None,
     "fifo_on_dead": FIFOHeadPolicy.PARK,
     "custom_headers": None,
-    "filter": None,
     "format": PayloadFormat.RAW,
     "gzip": False,
+    "filter": None,
 }
 #: The columns that a change may touch.
 CHANGEABLE = ("url", "event_types", "max_retries", "retry_schedule", *_DEFAULTS)
@@ -132,9 +132,9 @@ class Policy(Spec):
     fifo_partition_key: Path | None = None
     fifo_on_dead: FIFOHeadPolicy | None = None
     custom_headers: Annotated[dict[str, str], AfterValidator(_headers)] | None = None
-    filter: FilterText | None = None
     format: PayloadFormat | None = None
     gzip: bool | None = None
+    filter: FilterText | None = None
     secret_headers: Annotated[dict[str, str], AfterValidator(_secret_headers)] | None = Field(default=None, repr=False)
     auth: EndpointAuth | None = None
     tls: EndpointTLS | None = None

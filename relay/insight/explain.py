@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
-from relay.catalog.filters import Failing, Filter, Seen, compile_filter
+from relay.catalog.filters import Failing, Seen, stored_filter
 from relay.catalog.subscriptions import matches
 from relay.db import Conn
 from relay.delivery.deliveries import oldest_of
@@ -109,13 +109,7 @@ async def with_gates(conn: Conn, decisions: Iterable[FanoutDecision]) -> list[Fa
 
 def refusal(filter: str | None, seen: Seen, *, shown_as: Seen | None = None) -> Failing | None:
     """Return what in an endpoint's filter keeps an event out; one that cannot be read lets nothing through."""
-    if filter is None:
-        return None
-    try:
-        readable: Filter = compile_filter(filter)
-    except ValueError as cause:
-        return Failing(filter.encode(), error=str(cause))
-    return readable.failing(seen, shown_as=shown_as)
+    return None if filter is None else stored_filter(filter).failing(seen, shown_as=shown_as)
 
 
 def _facts(event: Event, shown: bytes | None, *, fanned_out_at: datetime | None) -> _Facts:

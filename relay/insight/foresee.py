@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from uuid import UUID
 
-from relay.catalog.filters import Failing, Seen
+from relay.catalog.filters import Failing, Seen, Verdict, stored_filter
 from relay.catalog.subscriptions import patterns_for
 from relay.db import Conn
 from relay.insight.explain import FanoutDecision, FanoutReason, refusal, with_gates
@@ -50,18 +50,21 @@ async def _asked(
     """Those subscribed to the type: matches, then refusals of their filters."""
     seen = Seen(event.payload, event.headers, event.type)
     # Endpoints often share a filter, so each is asked once.
-    ask = cache(partial(refusal, seen=seen))
+    passes = cache(partial(_passes, seen=seen))
     matched: list[FanoutDecision] = []
     refused: list[FanoutDecision] = []
     async for id, filter in _subscribed(conn, tenant_id, event.type, endpoint_id=endpoint_id):
-        failing = ask(filter)
-        if failing is None:
+        if passes(filter):
             matched.append(_decision(id, FanoutReason.MATCHED))
         elif len(refused) < first:
-            refused.append(_decision(id, FanoutReason.FILTERED_OUT, failing))
+            refused.append(_decision(id, FanoutReason.FILTERED_OUT, refusal(filter, seen)))
         if len(matched) == first:
             break
     return (matched + refused)[:first]
+
+
+def _passes(filter: str | None, *, seen: Seen) -> bool:
+    return filter is None or stored_filter(filter).verdict(seen) is Verdict.PASSES
 
 
 async def _subscribed(

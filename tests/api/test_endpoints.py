@@ -12,7 +12,7 @@ CREATE = """mutation($input: CreateEndpointInput!) { createEndpoint(input: $inpu
 UPDATE = """mutation($id: ID!, $input: UpdateEndpointInput!) { updateEndpoint(id: $id, input: $input) {
     url description maxRetries retrySchedule retryBackoffMs timeoutMs customHeaders } }"""
 POLICY = """{ endpoints { nodes { maxRetries terminalStatusCodes rateLimitPerSec circuitThreshold circuitResetMs fifo
-    fifoPartitionKey fifoOnDead disabledReason disabledAt } } }"""
+    fifoPartitionKey fifoOnDead format gzip disabledReason disabledAt } } }"""
 DELETE = "mutation($id: ID!) { deleteEndpoint(id: $id) }"
 FIND = "query($id: ID!) { endpoint(id: $id) { id } }"
 
@@ -62,6 +62,8 @@ async def test_a_delivery_policy_has_the_contracts_defaults_and_shows_what_was_g
         "fifo": False,
         "fifoPartitionKey": None,
         "fifoOnDead": "PARK",
+        "format": "RAW",
+        "gzip": False,
         "disabledReason": None,
         "disabledAt": None,
     }
@@ -74,6 +76,8 @@ async def test_a_delivery_policy_has_the_contracts_defaults_and_shows_what_was_g
         "fifo": True,
         "fifoPartitionKey": "$.customer.id",
         "fifoOnDead": "BLOCK",
+        "format": "CLOUDEVENTS_BINARY",
+        "gzip": True,
     }
     shown = {**defaults, **given, "terminalStatusCodes": [404, 422]}
     id = await make(api)

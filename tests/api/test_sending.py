@@ -112,6 +112,20 @@ async def test_rest_answers_202_and_200_for_a_repeated_key(api: Api, conn: Conn)
     assert await count(conn) == 1
 
 
+async def test_what_is_not_json_comes_and_is_shown_as_base64_and_stored_as_its_bytes(api: Api, conn: Conn) -> None:
+    given = event(payload="PGEvPg==", contentType="application/xml")
+    query = "mutation($i: SendEventInput!) { sendEvent(input: $i) { payload contentType } }"
+    sent = (await api.data(query, i=given))["sendEvent"]
+    assert sent == {"payload": "PGEvPg==", "contentType": "application/xml"}
+    assert (await api.post("/api/v1/events", given)).status_code == 202
+    assert (await api.post("/api/v1/events/batch", {"events": [given]})).status_code == 200
+    stored = await (await conn.execute("SELECT payload, content_type FROM events")).fetchall()
+    assert [(bytes(payload), kind) for payload, kind in stored] == [(b"<a/>", "application/xml")] * 3
+    for wrong in ("<a/>", {"a": 1}, 17):
+        assert await api.error(query, i={**given, "payload": wrong}) == ("INVALID", "payload")
+        assert (await api.post("/api/v1/events", {**given, "payload": wrong})).json["error"]["field"] == "payload"
+
+
 async def test_a_rest_batch_answers_in_order(api: Api, conn: Conn) -> None:
     events = [event(), event(priority=0), {"destination": "http://127.0.0.1:9999/", "payload": 1}, event(colour="red")]
     answer = await api.post("/api/v1/events/batch", {"events": events})

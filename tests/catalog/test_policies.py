@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.catalog.policies import DEFAULT_RETRY_SCHEDULE_MS, EndpointChange, EndpointSpec, FIFOHeadPolicy
+from relay.catalog.policies import (
+    DEFAULT_RETRY_SCHEDULE_MS,
+    EndpointChange,
+    EndpointSpec,
+    FIFOHeadPolicy,
+    PayloadFormat,
+)
 from relay.errors import Invalid
 
 MINIMAL: dict[str, Any] = {"url": "https://example.com/", "event_types": ["*"]}
@@ -18,7 +24,7 @@ def test_what_is_not_said_or_null_gets_the_defaults_of_the_contract() -> None:
         (
             "description", "max_retries", "retry_schedule", "timeout_ms", "max_concurrency", "custom_headers",
             "terminal_status_codes", "rate_limit_per_sec", "circuit_threshold", "circuit_reset_ms", "fifo",
-            "fifo_partition_key", "fifo_on_dead",
+            "fifo_partition_key", "fifo_on_dead", "format", "gzip",
         )
     )  # fmt: skip
     assert EndpointSpec(**MINIMAL, **nulls).columns() == DEFAULTS
@@ -28,6 +34,7 @@ def test_what_is_not_said_or_null_gets_the_defaults_of_the_contract() -> None:
     assert (DEFAULTS["circuit_threshold"], DEFAULTS["circuit_reset_ms"]) == (5, 300_000)
     assert (DEFAULTS["fifo"], DEFAULTS["fifo_partition_key"]) == (False, None)
     assert DEFAULTS["fifo_on_dead"] is FIFOHeadPolicy.PARK
+    assert (DEFAULTS["format"], DEFAULTS["gzip"]) == (PayloadFormat.RAW, False)
 
 
 def test_terminal_status_codes_are_kept_once_and_in_order() -> None:

@@ -28,7 +28,7 @@ from relay.settings import Settings
 from tests.delivery.crew import fan_out, open_crew
 from tests.delivery.test_request import DELIVERY, DESTINATION, ENDPOINT, TENANT
 from tests.running import until_true
-from tests.shop import open_shop
+from tests.shop import accepted, open_shop
 from tests.sink import Arrival, Sink
 
 ACCEPTED = datetime(2026, 3, 4, 5, 6, 7, 89_000, tzinfo=UTC)
@@ -124,8 +124,9 @@ def test_gzip_compresses_what_the_format_wrote_and_the_signature_is_of_that(form
     assert verify_relay(headers, packed.body, SECRET)
 
 
-def read(arrival: Arrival, format: PayloadFormat) -> object:
+def payload_of(arrival: Arrival) -> object:
     """The payload, as somebody reads it who knows the format and the secret."""
+    format = PayloadFormat[arrival.path.split("/")[1]]
     assert verify_standard(arrival.headers, arrival.body, OWN_SECRET)
     body = arrival.body
     if arrival.headers.get("content-encoding") == "gzip":
@@ -135,21 +136,29 @@ def read(arrival: Arrival, format: PayloadFormat) -> object:
     if format in CLOUDEVENTS:
         attributes, data = cloud_event(arrival.headers, body)
         assert (attributes["id"], attributes["subject"]) == (arrival.event_id, "Zoë 1%")
-        return data
-    return json.loads(body)["data"] if format is PayloadFormat.STANDARD_WEBHOOKS else json.loads(body)
+        return data.decode() if isinstance(data, bytes) else data
+    if format is PayloadFormat.STANDARD_WEBHOOKS:
+        envelope = json.loads(body)
+        return b64decode(envelope["data"]).decode() if "contentType" in envelope else envelope["data"]
+    return body.decode() if arrival.headers["content-type"] == "application/xml" else json.loads(body)
 
 
-async def test_an_endpoint_gets_what_it_chose(settings: Settings, conn: Conn) -> None:
+async def test_an_endpoint_gets_what_it_chose_of_any_content_type(settings: Settings, conn: Conn) -> None:
     with Sink() as sink:
         async with open_shop(settings) as shop, open_crew(settings) as crew:
             for format in PayloadFormat:
-                await shop.endpoint(sink.url(f"/{format.name}"), format=format, secret=OWN_SECRET)
-                await shop.endpoint(sink.url(f"/{format.name}/gzip"), format=format, secret=OWN_SECRET, gzip=True)
-            await shop.accept(shop.event(b'{"total": 1e2}', subject="Zoë 1%"))
+                chosen = {"format": format, "secret": OWN_SECRET, "custom_headers": {"X-Shop": "north"}}
+                await shop.endpoint(sink.url(f"/{format.name}"), **chosen)
+                await shop.endpoint(sink.url(f"/{format.name}/gzip"), gzip=True, **chosen)
+            number = shop.event(b'{"total": 1e2}', subject="Zoë 1%")
+            text = shop.event(b"<a/>", content_type="application/xml", subject="Zoë 1%")
+            ids = [str(receipt.id) for receipt in accepted(await shop.accept(number, text))]
             await crew.deliverer.deliver(await fan_out(shop))
-            await until_true(conn, "SELECT count(*) = 8 FROM history")
-    assert len(sink.arrivals) == 2 * len(PayloadFormat)
+            await until_true(conn, "SELECT count(*) = 16 FROM history")
+    payloads = dict(zip(ids, ({"total": 100.0}, "<a/>"), strict=True))
+    assert len(sink.arrivals) == 4 * len(PayloadFormat)
     for arrival in sink.arrivals:
-        assert read(arrival, PayloadFormat[arrival.path.split("/")[1]]) == {"total": 100.0}
+        assert payload_of(arrival) == payloads[arrival.event_id]
+        assert arrival.headers["x-shop"] == "north"
     kept = await (await conn.execute("SELECT request_headers FROM attempts")).fetchall()
     assert [one.get("Content-Encoding") for (one,) in kept].count("gzip") == len(kept) / 2

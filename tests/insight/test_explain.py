@@ -127,7 +127,7 @@ async def test_a_filter_that_refused_is_shown_with_what_the_event_had_there(worl
     assert json.loads(clauses[refusing][0]) == {"path": "$.a", "lt": 50}
     assert json.loads(clauses[refusing][1] or b"") == 100
     assert clauses[missing][1] is None
-    assert json.loads(clauses[broken][0]) == {"of another release": 1}
+    assert b"of another release" in clauses[broken][0]
     assert not any(one.changed_since for one in found.values())
 
 

@@ -26,7 +26,7 @@ ENDPOINTS = """WITH e AS (
             circuit_threshold, circuit_reset_ms, fifo, fifo_on_dead)
         SELECT (lpad(to_hex(i), 8, '0') || '00007000800000000000' || '0000')::uuid, tenant_id, kind, url,
             CASE i % 4 WHEN 0 THEN '{order.paid}' WHEN 1 THEN '{order.*}' WHEN 2 THEN '{*}' ELSE '{till}' END::text[],
-            CASE WHEN i % 3 > 0 THEN '{"path": "$.total", "gt": ' || 1000 + i % 500 || '}' END::json,
+            CASE WHEN i % 3 > 0 THEN '{"path": "$.total", "gt": ' || 1000 + i || '}' END::json,
             max_retries, retry_backoff_ms, retry_backoff_max, retry_backoff_mult, terminal_status_codes, timeout_ms,
             rate_limit_per_sec, max_concurrency, circuit_threshold, circuit_reset_ms, fifo, fifo_on_dead
         FROM endpoints, generate_series(1, %(many)s) AS i WHERE id = %(like)s RETURNING id, tenant_id)
@@ -83,7 +83,7 @@ async def test_matches_come_first_then_who_refuses_it_then_the_others(world: Wor
 
 async def best_ms(question: Callable[[], Awaitable[list[FanoutDecision]]]) -> float:
     took: list[float] = []
-    for _ in range(5):
+    for _ in range(8):
         began = time.perf_counter()
         assert len(await question()) == 100
         took.append(1000 * (time.perf_counter() - began))
@@ -113,7 +113,7 @@ async def test_at_ten_thousand_endpoints_an_answer_takes_less_than_100_ms(world:
     assert await best_ms(lambda: explain(conn, tenant_id, to_nobody)) < 100
     assert await best_ms(lambda: explain(conn, tenant_id, to_all)) < 100
     assert await best_ms(lambda: asked(world)) < 100
-    # All of their filters, of which there are 500, say no.
+    # All of their filters say no, and most are unlike any other.
     await conn.execute('UPDATE endpoints SET filter = \'{"path": "$.total", "gt": 900}\' WHERE filter IS NULL')
     assert await best_ms(lambda: asked(world)) < 100
 
