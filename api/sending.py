@@ -107,10 +107,11 @@ class Sending:
         try:
             if "destination" not in request.fields:
                 sent = SendEventSpec(**request.fields)
-                self.types.check(tenant_id, sent.event_type)
+                rule = self.types.check(tenant_id, sent.event_type)
                 event = sent.to_event(tenant_id, request.payload, max_payload_bytes=limit, idempotency_key=request.key)
-                is_text = is_json(event.content_type)
-                await self.types.fit(tenant_id, sent.event_type, event.payload, is_json=is_text)
+                if rule is not None and rule.revision is not None:
+                    is_text = is_json(event.content_type)
+                    await self.types.fit(rule, sent.event_type, event.payload, is_json=is_text)
                 return event
             spec = CreateEventSpec(**request.fields)
             event = spec.to_event(

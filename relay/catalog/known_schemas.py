@@ -9,7 +9,8 @@ from relay.catalog import type_revisions
 from relay.catalog.schemas import Schema, compile_schema
 from relay.db import Database
 
-_MOST_KEPT = 1_000
+_MOST_KEPT = 5_000
+_MOST_BYTES = 128 << 20
 
 
 class Schemas:
@@ -17,6 +18,7 @@ class Schemas:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._bytes = 0
         self._kept: OrderedDict[tuple[UUID, int], Schema] = OrderedDict()
 
     async def get(self, type_id: UUID, revision: int) -> Schema | None:
@@ -29,7 +31,13 @@ class Schemas:
             text = await type_revisions.schema_of(conn, type_id, revision)
         if text is None:
             return None
-        schema = self._kept[key] = compile_schema(text)
-        if len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+        schema = compile_schema(text)
+        self._keep(key, schema)
         return schema
+
+    def _keep(self, key: tuple[UUID, int], schema: Schema) -> None:
+        before = self._kept.pop(key, None)  # two events may have read it at the same time
+        self._kept[key] = schema
+        self._bytes += schema.size - (before.size if before is not None else 0)
+        while self._bytes > _MOST_BYTES or len(self._kept) > _MOST_KEPT:
+            self._bytes -= self._kept.popitem(last=False)[1].size

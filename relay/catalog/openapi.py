@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from relay.catalog.event_types import MAX_DESCRIPTION, EventTypeSpec
-from relay.catalog.schema_cost import pointed
+from relay.catalog.schema_parts import pointed
 from relay.catalog.schemas import DIALECT, MAX_SCHEMA_BYTES
 from relay.errors import Invalid, RelayError
 

@@ -34,7 +34,10 @@ _FEWEST_VALUES = 100
 _FEWEST_BYTES = 1_000
 #: Compiled sizes, in bytes, and what one of that size counts.
 _SIZES = ((4 << 10, 1), (16 << 10, 4), (64 << 10, 16))
-_DFA_BYTES = 1 << 20
+_DFA_BYTES = 256 << 10
+#: Memory for each byte of its text, and for each that its expressions count.
+_MEMORY = 24
+_RATE_BYTES = 64 << 10
 
 
 class Misfit(NamedTuple):
@@ -47,9 +50,11 @@ class Misfit(NamedTuple):
 class Schema:
     """A compiled schema."""
 
-    def __init__(self, document: Any, *, cost: Cost) -> None:
+    def __init__(self, document: Any, *, cost: Cost, size: int) -> None:
         self._validator = _validator(document, mask="value")
         self._cost = cost
+        #: About how many bytes of memory it holds.
+        self.size = _MEMORY * size + _RATE_BYTES * cost.rates
 
     def misfits(self, payload: bytes) -> list[Misfit]:
         """Return where a JSON payload fails, at most MAX_NAMED and one more; an empty list means that it fits."""
@@ -73,7 +78,7 @@ class Schema:
         return None
 
     def _named(self, payload: bytes, value: Any) -> list[Misfit]:
-        faults = self._cost.to_depth(_depth(value)) if self._cost.recursive else self._cost.work.faults
+        faults = self._cost.faults_at(_depth(value))
         if faults is None or _values(payload) * faults > _MOST_FAULTS:
             return [Misfit("$", "does not fit; it is too large to look for all the places where")]
         found = islice(self._validator.iter_errors(value), MAX_NAMED + 1)
@@ -93,7 +98,8 @@ def compile_schema(text: bytes, *, field: str = "schema") -> Schema:
     document = _document(text, field)
     try:
         meta.validate(document)
-        return Schema(document, cost=_bearable(cost(document, rating=_rated, field=field), field))
+        bearable = _bearable(cost(document, rating=_rated, field=field), field)
+        return Schema(document, cost=bearable, size=len(text))
     except (ValidationError, ReferencingError) as cause:
         where = place(cause.instance_path) + " " if isinstance(cause, ValidationError) else ""
         why = f"{field} is no JSON Schema 2020-12: {where}{_short(str(cause))}."

@@ -76,19 +76,23 @@ class TypeRules:
         known = self._known.get(tenant_id)
         return (known.version, known.refuses) if known else None
 
-    def check(self, tenant_id: UUID, event_type: str) -> None:
-        """Raise Invalid for a type that the client has not described, if it refuses those; Unavailable before any is read."""
+    def check(self, tenant_id: UUID, event_type: str) -> Rule | None:
+        """Return what holds for a type; None: nothing. Raise Invalid for one that the client has not described, if it
+        refuses those; Unavailable before any is read.
+        """
         if not self._ready:
             raise Unavailable("The event types are not read yet; try again soon.", retry_after_s=1)
         rules = self._known.get(tenant_id)
-        if rules is not None and rules.refuses and event_type not in rules.types:
+        if rules is None:
+            return None
+        rule = rules.types.get(event_type)
+        if rule is None and rules.refuses:
             raise Invalid(_refusal(event_type, sorted(rules.types)), field="eventType")
+        return rule
 
-    async def fit(self, tenant_id: UUID, event_type: str, payload: bytes, *, is_json: bool) -> None:
+    async def fit(self, rule: Rule, event_type: str, payload: bytes, *, is_json: bool) -> None:
         """Raise Invalid, with every place where, for a payload that does not fit the schema of its type."""
-        rules = self._known.get(tenant_id)
-        rule = rules.types.get(event_type) if rules is not None else None
-        if rule is None or rule.revision is None:
+        if rule.revision is None:
             return
         if not is_json:
             sentence = f"contentType must be JSON, for the event type {event_type} has a schema."

@@ -86,6 +86,9 @@ def test_every_failing_place_is_named_and_no_value_is_quoted() -> None:
         ({"items": {"$ref": "#/$defs/none"}}, "$.items.$ref"),
         ({"items": {"$ref": "#none"}}, "$.items.$ref"),
         ({"$defs": {"a": {"$ref": "file:///etc/passwd"}}}, "$.$defs.a.$ref"),
+        ({"x": {"y": {"pattern": "(?=a)"}}, "items": {"$ref": "#/x/y"}}, "$.items.$ref.pattern"),
+        ({"x": {"y": {"items": {"$ref": "#/gone"}}}, "$ref": "#/x/y"}, "$.$ref.items.$ref"),
+        ({"x": {"minLength": "a"}, "$ref": "#/x"}, "minLength"),
         ({"$schema": "http://json-schema.org/draft-07/schema#"}, "$schema"),
     ],
 )
