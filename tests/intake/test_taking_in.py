@@ -194,7 +194,7 @@ async def test_large_payloads_are_taken_in_by_parts(shop: Shop, conn: Conn, monk
 async def test_only_one_takes_in_at_a_time(shop: Shop, conn: Conn, database_url: str) -> None:
     await send(conn, "1")
     async with await psycopg.AsyncConnection.connect(database_url) as other:
-        assert await producers.lock(other)
+        await other.execute("SELECT pg_advisory_xact_lock(7014)")
         assert not await taking_in(shop).take_in()
         await other.rollback()
         assert await rows(conn, WAITING) == [(1,)]
