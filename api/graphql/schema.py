@@ -26,6 +26,7 @@ from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 from api.graphql.secrets import EndpointSecretMutation
+from api.graphql.type_import import TypeImportMutation
 
 _QUERIES = (
     queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery, EventTypeQuery, AuditQuery,
@@ -33,6 +34,7 @@ _QUERIES = (
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
     ClientMutation, ApiKeyMutation, EndpointSecretMutation, EventTypeMutation, ErasureMutation,
+    TypeImportMutation,
 )  # fmt: skip
 Query = merge_types("Query", _QUERIES)
 Mutation = merge_types("Mutation", _MUTATIONS)

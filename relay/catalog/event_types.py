@@ -22,6 +22,7 @@ from relay.specs import Spec, Text
 from relay.tenancy import audit
 
 MAX_PATHS = 50
+MAX_DESCRIPTION = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _schema(text: bytes) -> bytes | None:
     return text
 
 
-Description = Annotated[Text, Field(max_length=1_000)]
+Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION)]
 Paths = Annotated[list[Text], AfterValidator(_paths)]
 #: The JSON text as it was written. A pydantic model has a `schema` of its own, hence the other name.
 Schema = Annotated[Annotated[bytes, AfterValidator(_schema)] | None, Field(alias="schema")]

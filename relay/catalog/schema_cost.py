@@ -163,7 +163,7 @@ class _Graph:
             return document
         if not fragment.startswith("/"):
             return self._anchors.get((url, fragment))
-        return _pointed(document, fragment)
+        return pointed(document, fragment)
 
     def _remote(self, reference: object, at: Place) -> Invalid:
         return Invalid(
@@ -272,7 +272,8 @@ def _joined(base: str, reference: str) -> tuple[str, str]:
     return url, fragment
 
 
-def _pointed(document: Any, pointer: str) -> Any:
+def pointed(document: Any, pointer: str) -> Any:
+    """Return what a JSON Pointer (RFC 6901, as in a URI) leads to; None: nothing."""
     for step in unquote(pointer).split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
         if isinstance(document, dict) and name in document:

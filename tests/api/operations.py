@@ -38,6 +38,7 @@ _BY_NAME: dict[str, Any] = {
     "name": "order.paid",
     "scopes": ["READ"],
     "payload": {"n": 1},
+    "document": {"openapi": "3.1.0", "webhooks": {"order.paid": {}}},
     "limit": 10,
     "first": 5,
     "status": "DEAD",

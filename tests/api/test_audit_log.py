@@ -47,6 +47,7 @@ CALLS = {
     "createEventType": '(input: {name: "order.shipped"}) { id }',
     "updateEventType": '(id: "{eventType}", input: {description: "changed"}) { id }',
     "deleteEventType": '(id: "{eventType}")',
+    "importEventTypes": '(document: {openapi: "3.1.0", webhooks: {imported: {}}}) { created }',
     "eraseEvents": '(input: {ids: ["{died}"]}) { id }',
     "cancelScheduledEvent": '(id: "{scheduled}") { id }',
     "replayEvent": '(id: "{died}") { id }',
