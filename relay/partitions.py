@@ -33,7 +33,7 @@ TABLES = _BY_ID + _BY_TIME
 _EXISTING = """SELECT c.relname::text, i.inhdetachpending, obj_description(c.oid, 'pg_class')
                FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
                WHERE c.relkind = 'r' AND c.relname ~ %s
-                 AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)
+                 AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('events'))
                ORDER BY 1"""
 _NAMES = f"^({'|'.join(TABLES)})_[0-9]{{8}}$"
 _PATIENCE_S = 2.0

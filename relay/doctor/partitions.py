@@ -73,7 +73,8 @@ async def _days(conn: Conn) -> tuple[date, dict[str, set[date]]]:
            LEFT JOIN pg_inherits i ON i.inhparent = p.oid
            LEFT JOIN pg_class c ON c.oid = i.inhrelid AND c.relname ~ '_[0-9]{8}$'
                AND NOT starts_with(coalesce(obj_description(c.oid, 'pg_class'), ''), %s)
-           WHERE t.partstrat = 'r' AND p.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)""",
+           WHERE t.partstrat = 'r'
+             AND p.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('events'))""",
         (STAYS,),
     )
     days: dict[str, set[date]] = {}

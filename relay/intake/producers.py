@@ -106,11 +106,6 @@ async def waits(conn: Conn, hints: Hints) -> bool:
     return (await rows.fetchall())[0][0]
 
 
-async def lock(conn: Conn) -> bool:
-    """Be the only one that takes in, until the transaction ends; False when somebody else is."""
-    return (await (await conn.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))).fetchall())[0][0]
-
-
 async def read(conn: Conn, *, hints: Hints, limit: int, max_payload_bytes: int) -> Batch:
     """Read the oldest rows, up to `limit` and about 8 MiB; the snapshot is older than the ceiling."""
     rows = await conn.execute(
@@ -135,18 +130,25 @@ async def read(conn: Conn, *, hints: Hints, limit: int, max_payload_bytes: int) 
     return Batch(waiting, Head(entries, xmin=found[0][0], ceiling=found[0][1] or 0, cut=cut))
 
 
-async def still_there(conn: Conn, rows: Sequence[Row]) -> dict[int, UUID]:
-    """Return number and id of those of the rows that nobody took in meanwhile, in order, and lock them."""
+async def claim(conn: Conn, rows: Sequence[Row]) -> dict[int, UUID]:
+    """Lock those of the rows that wait still, and return their numbers and ids in order; none while somebody else takes in.
+
+    The lock lasts as long as the transaction. Whoever takes in with an old snapshot finds the rows gone, for it locks them.
+    """
     found = await conn.execute(
-        "SELECT n, id FROM producer_events WHERE n = ANY(%s::int8[]) AND refused IS NULL ORDER BY n FOR UPDATE",
-        ([row.n for row in rows],),
+        """WITH l AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(%s) AS is_mine)
+           SELECT p.n, p.id FROM l JOIN producer_events p ON l.is_mine AND p.n = ANY(%s::int8[]) AND p.refused IS NULL
+           ORDER BY p.n FOR UPDATE OF p""",
+        (_LOCK, [row.n for row in rows]),
     )
     return {row[0]: row[1] async for row in found}
 
 
 def learn(hints: Hints, batch: Batch, settled: Settled) -> None:
-    """Take in what a batch saw, after its commit; what was left is not passed over."""
+    """Take in what a batch saw, after its commit; what was left, or is in somebody else's hands, is not passed over."""
     head = batch.head
+    if settled.stored + settled.repeated + len(settled.refused) + len(settled.left) < len(batch.rows):
+        return
     if settled.left:
         before = [entry for entry in head.entries if entry.n < min(settled.left)]
         head = Head(before, head.xmin, head.ceiling, cut=True)

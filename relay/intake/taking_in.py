@@ -23,12 +23,12 @@ from relay.intake.outbox import Hints
 from relay.intake.producers import Batch, Row, Settled
 from relay.queue import UNREACHABLE
 
-POLL_S = 0.04
+POLL_S = 0.025
 _UNUSED_S = 1.0
 _ELSEWHERE_S = 0.2
 _AGAIN_S = 0.5
 #: What looking may take of the time, at most: one part in so many. A look is long when old snapshots keep dead rows.
-_REST = 20
+_REST = 10
 #: The hints are forgotten that often, for rows that somebody put back by hand.
 _FORGET_S = 5.0
 _LOG = logging.getLogger(__name__)
@@ -108,19 +108,15 @@ class TakingIn:
             return True
         except SPLITTABLE as cause:
             return await self._split(batch, cause, limit=limit)
-        if settled is None:
-            return False
         self._limit = min(producers.MAX_ROWS, limit * 2)
         producers.learn(self._hints, batch, settled)
         await self._tell(batch, settled)
         return bool(settled.stored or settled.repeated or settled.refused)
 
-    async def _settle(self, batch: Batch, events: Mapping[int, NewEvent | RelayError]) -> Settled | None:
-        """Store what is still there; None: somebody else is at it."""
+    async def _settle(self, batch: Batch, events: Mapping[int, NewEvent | RelayError]) -> Settled:
+        """Store what is still there, unless somebody else is at it."""
         async with self._db.transaction() as conn:
-            if not await producers.lock(conn):
-                return None
-            ids = await producers.still_there(conn, batch.rows)
+            ids = await producers.claim(conn, batch.rows)
             with metrics.DATABASE_SECONDS.labels("accept").time():
                 return await producers.settle(conn, {n: events[n] for n in ids}, ids)
 

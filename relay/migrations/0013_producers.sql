@@ -39,6 +39,8 @@ END $$;
 
 -- Sends an event to all endpoints of the client that are subscribed to its type, if and only if the calling transaction
 -- commits. Returns the event's id. What is wrong at first sight is an error in the caller's transaction.
+-- It runs with the rights of Relay's role, and somebody else may be allowed to make functions in the schema of its path:
+-- every call in it is of the exact types of a built-in function, which then comes first.
 CREATE FUNCTION relay.send_event(
     client text,
     type text,
@@ -91,11 +93,11 @@ BEGIN
         RAISE EXCEPTION 'relay.send_event: headers must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF coalesce(send_event.content_type, 'application/json') ~* '^(application/json|[^;]*\+json)' THEN
-        PERFORM convert_from(send_event.payload, 'UTF8')::json;  -- raises with the place in it
+        PERFORM convert_from(send_event.payload, 'UTF8'::name)::json;  -- raises with the place in it
     END IF;
     -- The transaction gets its id before its number, as relay/intake/outbox.py (Hints) needs it.
     PERFORM pg_current_xact_id();
-    place := nextval('producer_events_n_seq');
+    place := nextval('producer_events_n_seq'::regclass);
     event_id := producer_event_id(moment, place);
     INSERT INTO producer_events (
         n, id, tenant_id, type, payload, content_type, headers, subject, priority, key, deliver_at, sent_at)

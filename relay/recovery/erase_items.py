@@ -49,7 +49,7 @@ async def places(conn: Conn) -> Places:
         """SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
            LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
            WHERE c.relkind = 'r' AND c.relname ~ %s
-             AND (n.oid = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass) OR n.nspname = %s)
+             AND (n.oid = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('events')) OR n.nspname = %s)
              AND i.inhdetachpending IS DISTINCT FROM false ORDER BY 1, 2""",
         (f"^({'|'.join((*TABLES, LETTERS))})_[0-9]{{8}}$", SCHEMA),
     )

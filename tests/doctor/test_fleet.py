@@ -40,3 +40,14 @@ async def test_a_clock_that_leads_passes_until_its_lease_is_over(settings: Setti
         passes(await ask(settings, "fleet"), "clock-leader")
     await conn.execute("UPDATE leases SET until = now() - interval '5 s'")
     fails(await ask(settings, "fleet"), "clock-leader", saying="for 5 s")
+
+
+async def test_events_from_sql_that_wait_or_were_refused_are_told_of(settings: Settings, conn: Conn) -> None:
+    passes(await ask(settings, "fleet"), "sql-events")
+    await conn.execute("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'shop')")
+    await conn.execute("SELECT relay.send_event('shop', 'a', i::text) FROM generate_series(1, 2) AS i")
+    passes(await ask(settings, "fleet"), "sql-events")
+    await conn.execute("UPDATE producer_events SET sent_at = now() - interval '90 s' WHERE n = 1")
+    fails(await ask(settings, "fleet"), "sql-events", saying="the oldest for 90 s")
+    await conn.execute("UPDATE producer_events SET refused = 'of the test'")
+    warns(await ask(settings, "fleet"), "sql-events", saying="2 events from SQL")

@@ -119,6 +119,25 @@ async def test_ids_are_in_the_order_of_the_calls_and_of_their_time(clients: Conn
     assert far == sorted(far)
 
 
+async def test_nobody_puts_a_function_of_his_own_in_the_place_of_a_built_in_one(clients: Conn) -> None:
+    """As on a server that was installed before 15, where everybody may make functions in `public`."""
+    for name, arguments, result in (
+        ("nextval", "text", "bigint"),
+        ("nextval", "varchar", "bigint"),
+        ("convert_from", "bytea, text", "text"),
+        ("starts_with", "text, varchar", "bool"),
+        ("length", "varchar", "int"),
+        ("quote_literal", "varchar", "text"),
+        ("jsonb_typeof", "json", "text"),
+    ):
+        body = "BEGIN RAISE EXCEPTION 'taken over'; END"
+        made = f"CREATE FUNCTION public.{name}({arguments}) RETURNS {result} LANGUAGE plpgsql AS $${body}$$"
+        await clients.execute(made.encode())
+    await clients.execute("SELECT relay.send_event('shop', 'a', '1', key => 'k', headers => '{}', subject => 's')")
+    with pytest.raises(psycopg.DataError, match="there is no client"):
+        await clients.execute("SELECT relay.send_event('nobody', 'a', '1')")
+
+
 async def test_the_role_may_call_it_and_nothing_else(clients: Conn, database_url: str) -> None:
     user, password = f"app_{secrets.token_hex(4)}", secrets.token_hex(8)
     await clients.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}' IN ROLE relay_producer".encode())

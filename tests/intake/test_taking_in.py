@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from relay.db import Conn
 from relay.intake import producers
 from relay.intake.taking_in import TakingIn
+from relay.queue import UNREACHABLE
 from relay.settings import Settings
+from relay.tasks import cancel
 from tests.delivery.crew import fan_out, rows
+from tests.running import until, until_true
 from tests.shop import Shop, open_shop
 
 SEND = "SELECT relay.send_event('shop', 'order.paid', %s, key => %s)"
@@ -191,10 +195,34 @@ async def test_large_payloads_are_taken_in_by_parts(shop: Shop, conn: Conn, monk
     assert not await taking.take_in()
 
 
+async def test_only_the_process_whose_clock_leads_takes_in(shop: Shop, conn: Conn) -> None:
+    asked: list[int] = []
+    leads = False
+
+    def is_leading() -> bool:
+        asked.append(1)
+        return leads
+
+    async def ring(_: Sequence[int]) -> None:
+        raise UNREACHABLE[0]("no Redis; the clock will find it")
+
+    taking = TakingIn(shop.web.db, leads=is_leading, ring=ring, max_payload_bytes=1000)
+    running = asyncio.create_task(taking.run())
+    try:
+        await send(conn, "1")
+        await until(lambda: len(asked) > 2)
+        assert await rows(conn, WAITING) == [(1,)]
+        leads = True
+        await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM producer_events)")
+        assert await payloads(conn) == [b"1"]
+    finally:
+        await cancel([running])
+
+
 async def test_only_one_takes_in_at_a_time(shop: Shop, conn: Conn, database_url: str) -> None:
     await send(conn, "1")
     async with await psycopg.AsyncConnection.connect(database_url) as other:
-        assert await producers.lock(other)
+        await other.execute("SELECT pg_advisory_xact_lock(7014)")
         assert not await taking_in(shop).take_in()
         await other.rollback()
         assert await rows(conn, WAITING) == [(1,)]
