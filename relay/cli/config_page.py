@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +30,14 @@ def page(plan: Plan, *, paint: Paint) -> str:
     if plan.notes:
         lines += ["", *(plain(f"Note: {note}") for note in plan.notes)]
     return "\n".join(lines)
+
+
+def tell(text: str) -> None:
+    """Print a text; that nobody reads on stops no work half-way, and changes no exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def summary(plan: Plan) -> str:
