@@ -64,6 +64,8 @@ def _field(name: str, old: Any, new: Any, *, paint: Paint, is_new: bool) -> Iter
         return
     yield plain(f"  {'+' if is_new else '~'} {name}:")
     before, after = ([] if is_new else _lines(old)), _lines(new)
+    if before == after:
+        yield "      (only the ends of lines differ)"
     for line in list(difflib.unified_diff(before, after, lineterm="", n=_AROUND))[2:]:
         if not line.startswith("@@"):
             yield "      " + paint(plain(line), {"+": "green", "-": "red"}.get(line[0], "dim"))
