@@ -10,10 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from relay.cli import config_file, config_page
+from relay.cli import config_file
 from relay.cli.api_client import Client, add_connection, connect
 from relay.cli.config_changes import Action, Change, create_input, late_input, make_plan, update_input
 from relay.cli.config_kinds import served_kinds
+from relay.cli.config_page import page, tell
 from relay.cli.config_requests import ask
 from relay.cli.plan import add_file
 from relay.cli.terminal import Paint, plain
@@ -56,20 +57,20 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan and carry it out; what fails is one sentence that says how far it came."""
     document, client = config_file.read(args.file), connect(args)
     plan = make_plan(document, served_kinds(client), client, prune=args.prune, resend=args.send_secrets)
-    print(config_page.page(plan, paint=Paint(sys.stdout)), flush=True)
+    tell(page(plan, paint=Paint(sys.stdout)))
     if not plan.changes:
         return 0
     inputs = [_input(change) for change in plan.changes]
-    print()
+    tell("")
     with ExitStack() as stack:
         secrets = stack.enter_context(_opened(args.secrets_to)) if args.secrets_to else None
         for done, (change, input) in enumerate(zip(plan.changes, inputs, strict=True)):
             try:
-                print(plain(_carry_out(client, change, input, secrets)), flush=True)
+                tell(plain(_carry_out(client, change, input, secrets)))
             except RelayError as cause:
                 so_far = f"{done} of {len(inputs)} changes were made before; apply the file again when that is mended."
                 raise type(cause)(f"{change.title}: {cause.message} {so_far}", field=cause.field) from cause
-    print(f"Done: {len(inputs)} changes.")
+    tell(f"Done: {len(inputs)} changes.")
     return 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from graphql import (
@@ -89,6 +90,7 @@ def served_kinds(client: Client) -> tuple[Kind, ...]:
     return kinds(client.text("/graphql/schema"))
 
 
+@lru_cache(maxsize=2)
 def kinds(sdl: str) -> tuple[Kind, ...]:
     """Return the sections of the file for a schema's text."""
     schema = build_schema(sdl, assume_valid=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +32,14 @@ def page(plan: Plan, *, paint: Paint) -> str:
     return "\n".join(lines)
 
 
+def tell(text: str) -> None:
+    """Print a text; that nobody reads on stops no work half-way, and changes no exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def summary(plan: Plan) -> str:
     """Say in one sentence how much there is to do."""
     if not plan.changes:
@@ -54,6 +64,8 @@ def _field(name: str, old: Any, new: Any, *, paint: Paint, is_new: bool) -> Iter
         return
     yield plain(f"  {'+' if is_new else '~'} {name}:")
     before, after = ([] if is_new else _lines(old)), _lines(new)
+    if before == after:
+        yield "      (only the ends of lines differ)"
     for line in list(difflib.unified_diff(before, after, lineterm="", n=_AROUND))[2:]:
         if not line.startswith("@@"):
             yield "      " + paint(plain(line), {"+": "green", "-": "red"}.get(line[0], "dim"))

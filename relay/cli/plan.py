@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from relay.cli import config_file, config_page
+from relay.cli import config_file
 from relay.cli.api_client import add_connection, connect
 from relay.cli.config_changes import make_plan
 from relay.cli.config_kinds import served_kinds
-from relay.cli.terminal import Paint, print_json
+from relay.cli.config_page import as_json, page, tell
+from relay.cli.terminal import Paint
 
 _EXAMPLES = """examples:
   relay plan -f relay.yaml
@@ -48,8 +50,5 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan; 2 when there is something to do."""
     document, client = config_file.read(args.file), connect(args)
     plan = make_plan(document, served_kinds(client), client, prune=args.prune)
-    if args.json:
-        print_json(config_page.as_json(plan))
-    else:
-        print(config_page.page(plan, paint=Paint(sys.stdout)))
+    tell(json.dumps(as_json(plan)) if args.json else page(plan, paint=Paint(sys.stdout)))
     return _CHANGES if plan.changes else 0

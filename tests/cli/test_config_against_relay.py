@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from io import StringIO
@@ -90,6 +91,7 @@ async def test_a_file_is_planned_applied_found_again_and_its_drift_named(
     _names_and_mends_drift(relay, run, file)
     _knows_secrets_by_their_shape(run, file)
     _prunes_only_when_told(relay, run, file)
+    _finishes_unread(run, file, tmp_path)
     _moves_a_url_by_its_id(relay, run)
 
 
@@ -173,6 +175,17 @@ def _prunes_only_when_told(relay: Client, run: Command, file: dict[str, Any]) ->
     assert "To do: 0 to create, 0 to change, 2 to delete." in run("plan", "--prune", file=file, code=2)
     assert f"deleted endpoint http://127.0.0.1:9009/by-hand ({by_hand})" in run("apply", "--prune", file=file)
     assert run("plan", "--prune", file=file) == "No changes: Relay is as the file says.\n"
+
+
+def _finishes_unread(run: Command, file: dict[str, Any], tmp_path: Path) -> None:
+    changed = _with(_with(file, 1, timeoutMs=700), 2, timeoutMs=800)
+    (tmp_path / "relay.yaml").write_text(config_file.write(changed))
+    argv = [Path(sys.executable).parent / "relay", "apply", "-f", tmp_path / "relay.yaml"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as unread:
+        assert unread.stdout is not None
+        unread.stdout.close()
+        assert unread.wait(timeout=30) == 0
+    assert "No changes" in run("plan", file=changed)
 
 
 def _moves_a_url_by_its_id(relay: Client, run: Command) -> None:

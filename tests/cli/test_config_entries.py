@@ -188,6 +188,8 @@ def test_a_plan_shows_only_the_lines_of_a_long_text_that_differ() -> None:
     assert '-      "type": "integer"' in shown
     assert '+      "type": "\\u001b[31mstring"' in shown
     assert shown.count("p2") < 5
+    change = Change(ENDPOINTS, Action.CHANGE, entry, in_relay("1"), {"transformation": ("a;\n", "a;")})
+    assert "only the ends of lines differ" in page(Plan([change], [], []), paint=Paint())
 
 
 @pytest.mark.parametrize(
