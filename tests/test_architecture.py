@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "broker",
         "messages",
         "chores",
+        "sandbox",
         "vitals",
         "pump",
         "tasks",
@@ -73,6 +74,8 @@ KEPT: dict[str, tuple[str, ...]] = {
     "strawberry": ("api", "relay.cli.schema"),
     "dramatiq": ("actors", "relay.queue", "relay.broker"),
     "pycurl": ("relay.delivery",),
+    "_quickjs": ("relay.sandbox.child",),
+    "quickjs": (),
     "jsonpath_rfc9535": ("relay.catalog",),
     "opentelemetry": ("relay.traces.export", "relay.metrics.otlp"),
 }
