@@ -19,7 +19,7 @@ from api.graphql.ids import filter_id, get_id
 from api.graphql.scalars import Json
 from api.sending import Request
 from relay.catalog.endpoints import EndpointStatus
-from relay.catalog.policies import FIFOHeadPolicy
+from relay.catalog.policies import FIFOHeadPolicy, PayloadFormat
 from relay.catalog.transformations import TransformationFailure
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
@@ -105,6 +105,8 @@ class CreateEndpointInput:
     signature: SignatureScheme | None = SignatureScheme.HMAC_SHA256
     auth: EndpointAuthInput | None = UNSET
     tls: EndpointTLSInput | None = UNSET
+    format: PayloadFormat | None = PayloadFormat.RAW
+    gzip: bool | None = False
 
 
 @strawberry.input
@@ -139,6 +141,8 @@ class UpdateEndpointInput:
     secret_headers: Json | None = strawberry.field(default=UNSET, description="All of them: what is left out goes.")
     auth: EndpointAuthInput | None = UNSET
     tls: EndpointTLSInput | None = UNSET
+    format: PayloadFormat | None = UNSET
+    gzip: bool | None = UNSET
 
 
 @strawberry.input(description="All that is given must hold. since is inclusive, until exclusive, both on acceptance.")

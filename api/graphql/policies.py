@@ -10,7 +10,7 @@ import strawberry
 
 from api.graphql.scalars import Json
 from relay.catalog.endpoints import Endpoint, EndpointStatus
-from relay.catalog.policies import FIFOHeadPolicy
+from relay.catalog.policies import FIFOHeadPolicy, PayloadFormat
 from relay.catalog.transformations import TransformationFailure
 from relay.delivery.outcomes import Reason
 
@@ -52,6 +52,8 @@ class EndpointPolicy:
         description="Grows by one with each change of transformation."
     )
     transformation_on_error: TransformationFailure
+    format: PayloadFormat = strawberry.field(description="What stands around an event's payload.")
+    gzip: bool = strawberry.field(description="Bodies are compressed; the signature is of what is sent.")
 
 
 def policy_fields(record: Endpoint) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from relay.catalog.policies import (
     EndpointChange,
     EndpointSpec,
     FIFOHeadPolicy,
+    PayloadFormat,
     Policy,
 )
 from relay.catalog.secrets import Vault
@@ -76,6 +77,8 @@ class Endpoint:
     transformation: str | None
     transformation_version: int | None
     transformation_on_error: TransformationFailure
+    format: PayloadFormat
+    gzip: bool
     disabled_reason: Reason | None
     disabled_at: datetime | None
     version: int
@@ -84,16 +87,16 @@ class Endpoint:
     deleted_at: datetime | None
 
 
+_KINDS = {
+    "status": EndpointStatus,
+    "fifo_on_dead": FIFOHeadPolicy,
+    "format": PayloadFormat,
+    "transformation_on_error": TransformationFailure,
+}
 _FIELDS = tuple(field.name for field in fields(Endpoint))
-_SELECT = sql.SQL(
-    """SELECT e.id, e.tenant_id, e.kind, e.url, e.description, e.event_types,
-              CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END,
-              e.max_retries, e.retry_backoff_ms, e.retry_backoff_max, e.retry_backoff_mult, e.retry_schedule,
-              e.terminal_status_codes, e.timeout_ms, e.rate_limit_per_sec, e.max_concurrency, e.circuit_threshold,
-              e.circuit_reset_ms, e.fifo, e.fifo_partition_key, e.fifo_on_dead, e.custom_headers, e.transformation,
-              e.transformation_version, e.transformation_on_error, e.disabled_reason, e.disabled_at,
-              e.version, e.created_at, e.updated_at, e.deleted_at
-       FROM endpoints e LEFT JOIN lanes l ON l.endpoint_id = e.id AND l.key = '' """
+_STATUS = sql.SQL("CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END")
+_SELECT = sql.SQL("SELECT {} FROM endpoints e LEFT JOIN lanes l ON l.endpoint_id = e.id AND l.key = '' ").format(
+    sql.SQL(", ").join(_STATUS if name == "status" else sql.Identifier("e", name) for name in _FIELDS)
 )
 _CHANGEABLE = sql.SQL(", ").join(map(sql.Identifier, CHANGEABLE))
 _VALUES = sql.SQL(", ").join(map(sql.Placeholder, CHANGEABLE))
@@ -282,9 +285,7 @@ async def subscriptions(conn: Conn, tenant_ids: Iterable[UUID]) -> dict[UUID, tu
 
 def _endpoint(row: tuple[Any, ...]) -> Endpoint:
     values = dict(zip(_FIELDS, row, strict=True))
-    values["status"] = EndpointStatus(values["status"])
-    values["fifo_on_dead"] = FIFOHeadPolicy(values["fifo_on_dead"])
-    values["transformation_on_error"] = TransformationFailure(values["transformation_on_error"])
+    values.update({name: kind(values[name]) for name, kind in _KINDS.items()})
     values["disabled_reason"] = values["disabled_reason"] and Reason(values["disabled_reason"])
     return Endpoint(**values)
 

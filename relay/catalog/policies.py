@@ -29,6 +29,15 @@ class FIFOHeadPolicy(StrEnum):
     BLOCK = "block"
 
 
+class PayloadFormat(StrEnum):
+    """What stands around an event's payload. RAW: nothing; `relay.delivery.formats` tells what the others are."""
+
+    RAW = "raw"
+    STANDARD_WEBHOOKS = "standard_webhooks"
+    CLOUDEVENTS_BINARY = "cloudevents_binary"
+    CLOUDEVENTS_STRUCTURED = "cloudevents_structured"
+
+
 _BACKOFF = ("retry_backoff_ms", "retry_backoff_max", "retry_backoff_mult")
 _DEFAULTS: Final[dict[str, Any]] = {
     "description": None,
@@ -47,6 +56,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "custom_headers": None,
     "transformation": None,
     "transformation_on_error": TransformationFailure.FAIL,
+    "format": PayloadFormat.RAW,
+    "gzip": False,
 }
 #: The columns that a change may touch.
 CHANGEABLE = ("url", "event_types", "max_retries", "retry_schedule", *_DEFAULTS)
@@ -116,6 +127,8 @@ class Policy(Spec):
     custom_headers: Annotated[dict[str, str], AfterValidator(_headers)] | None = None
     transformation: Code | None = None
     transformation_on_error: TransformationFailure | None = None
+    format: PayloadFormat | None = None
+    gzip: bool | None = None
     secret_headers: Annotated[dict[str, str], AfterValidator(_secret_headers)] | None = Field(default=None, repr=False)
     auth: EndpointAuth | None = None
     tls: EndpointTLS | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from relay.catalog import credentials
+from relay.catalog.policies import PayloadFormat
 from relay.catalog.secrets import Vault
 from relay.catalog.transformations import Transformation, transformation_of
 from relay.db import Conn
@@ -41,6 +42,8 @@ class Destination:
     credentials: Credentials | None = None
     transformation: Transformation | None = None
     unreadable: str | None = None
+    format: PayloadFormat = PayloadFormat.RAW
+    gzip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Content:
     max_attempts: int | None
     event_type: str | None = None
     erased: bool = False
+    subject: str | None = None
 
 
 class Destinations:
@@ -98,7 +102,7 @@ class Destinations:
                       retry_backoff_ms, retry_backoff_mult, retry_backoff_max, custom_headers, deleted_at IS NOT NULL,
                       CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, rate_limit_per_sec, status = 'disabled',
                       circuit_threshold, terminal_status_codes,
-                      EXISTS (SELECT FROM credentials WHERE endpoint_id = endpoints.id),
+                      EXISTS (SELECT FROM credentials WHERE endpoint_id = endpoints.id), format, gzip,
                       transformation, transformation_on_error
                FROM endpoints WHERE id = ANY(%s::uuid[])""",
             (list(ids),),
@@ -124,8 +128,10 @@ class Destinations:
                 disabled=row[15],
                 deleted=row[12],
                 credentials=opened.get(row[0]),
-                transformation=transformation_of(row[19], row[20]),
+                transformation=transformation_of(row[21], row[22]),
                 unreadable=unreadable.get(row[13]) or unreadable.get(row[0]),
+                format=PayloadFormat(row[19]),
+                gzip=row[20],
             )
             for row in endpoints
         }
@@ -153,7 +159,7 @@ class Destinations:
 async def read_contents(conn: Conn, event_ids: Iterable[UUID]) -> dict[UUID, Content]:
     """The contents of these events by id; one that is missing is gone for good."""
     rows = await conn.execute(
-        """SELECT id, coalesce(payload, ''), content_type, headers, max_attempts, type, payload IS NULL
+        """SELECT id, coalesce(payload, ''), content_type, headers, max_attempts, type, payload IS NULL, subject
            FROM events WHERE id = ANY(%s::uuid[])""",
         (list(set(event_ids)),),
     )

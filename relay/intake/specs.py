@@ -26,7 +26,7 @@ FURTHEST_S = 30 * 86_400
 _CLOCK_SLACK = timedelta(minutes=1)
 _NO_MOMENT = "must be an ISO 8601 time with an offset, like 2030-01-31T09:00:00Z or …+02:00"
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}(?:;[\x20-\x7e]{1,54})?", re.ASCII)
-_IS_JSON = re.compile(r"application/json|[^;]*\+json", re.IGNORECASE)
+_IS_JSON = re.compile(r"(?:application/json|[^;]*\+json)(?:;|$)", re.IGNORECASE)
 
 
 def _moment(value: object) -> datetime:

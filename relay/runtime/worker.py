@@ -99,9 +99,7 @@ class Worker:
 
     def _make_sender(self) -> Sender:
         settings, posting = self.settings, Authorizing(self.transport, self.beats)
-        sender = Sender(
-            posting, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send
-        )
+        sender = Sender(posting, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send)
         sender.posting.transforming = Transforming(
             self.sandbox, guard=guard_of(settings), most_bytes=settings.max_payload_bytes
         )

@@ -33,6 +33,13 @@ def test_camel_case_names_are_taken_too() -> None:
     assert spec.to_event(TENANT, b"1", max_payload_bytes=LIMIT).delay_s == 5
 
 
+@pytest.mark.parametrize("content_type", ["application/json5", "application/jsonl", "application/x+jsonl;v=1"])
+def test_a_type_that_only_begins_like_json_has_its_payload_as_base64(content_type: str) -> None:
+    assert sent(b'"aGk="', content_type=content_type).payload == b"hi"
+    with pytest.raises(Invalid):
+        sent(b"{}", content_type=content_type)
+
+
 def test_a_json_payload_keeps_its_bytes() -> None:
     text = b'{"n": 12345678901234567890123, "e": "\\u00e9",  "x": 1e2}'
     assert sent(text).payload == text
