@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import strawberry
 from strawberry import UNSET
 from strawberry.types import get_object_definition
 
 from api.graphql.context import RelayInfo
-from api.graphql.inputs import build, given
+from api.graphql.inputs import build
 from api.graphql.needs import Needs
 from api.graphql.scalars import Json
 from relay.catalog.transformations import run, sized
@@ -38,8 +40,7 @@ class TestTransformationInput:
     webhook: WebhookInput
 
 
-for _kind in (WebhookInput, TestTransformationInput):
-    get_object_definition(_kind, strict=True).from_input = build
+get_object_definition(TestTransformationInput, strict=True).from_input = build
 
 
 @strawberry.type
@@ -72,7 +73,7 @@ class TransformationQuery:
     async def test_transformation(self, info: RelayInfo, input: TestTransformationInput) -> TransformationTestResult:
         """Run a transformation; nothing is sent and nothing is stored."""
         web, code = info.context.web, sized(input.code, field="code")
-        webhook = _webhook(input.webhook, most_bytes=web.settings.max_payload_bytes)
+        webhook = _webhook(vars(input)["webhook"], most_bytes=web.settings.max_payload_bytes)
         answer = await run(web.sandbox, code, argument_of(webhook), tenant_id=info.context.tenant_id, task=LOG)
         result, error = None, answer.error
         if error is None:
@@ -91,19 +92,20 @@ class TransformationQuery:
         )
 
 
-def _webhook(input: WebhookInput, *, most_bytes: int) -> Webhook:
-    fields = given(input)
+def _webhook(fields: dict[str, Any], *, most_bytes: int) -> Webhook:
+    """The webhook of an input, which comes as graphql-core has checked it."""
     payload: bytes = fields["payload"]
     if len(payload) > most_bytes:
         raise Invalid(f"payload has {len(payload)} bytes; the limit is {most_bytes}.", field="payload")
-    headers = fields.get("headers") or {}
-    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise Invalid("headers must be an object of strings.", field="headers")
+    try:
+        headers = msgspec.json.decode(fields.get("headers") or b"null", type=dict[str, str] | None)
+    except msgspec.ValidationError as cause:
+        raise Invalid("headers must be an object of strings.", field="headers") from cause
     return Webhook(
         url=fields["url"],
-        headers=headers,
+        headers=headers or {},
         payload=payload,
-        event_type=fields.get("event_type") or None,
+        event_type=fields.get("eventType"),
         method=fields.get("method") or "POST",
     )
 

@@ -32,7 +32,7 @@ from relay.vitals import Vitals, health
 
 _HINT_S = 0.1
 #: For what is tried before it is stored, and by whoever writes a transformation.
-_SANDBOXES = 2
+_SANDBOXES = 3
 
 
 class Web:

@@ -1,8 +1,9 @@
 """A sandbox's child process: runs JavaScript that nobody trusts, each call in a runtime of its own, and can do nothing else.
 
 It is started by its path, in Python's isolated mode, and imports nothing of Relay. Before the first call it gives up the
-network, files, other processes and root. Over the socket that is its standard input come frames: what to do, two lengths,
-code, and an argument. Each is answered by a frame: a kind, two lengths, a text, and what the code wrote to the console.
+network, files, other processes and root. Over the socket that is its standard input come frames: what to do, in how many
+seconds, two lengths, code, and an argument.
+Each is answered by a frame: a kind, two lengths, a text, and what the code wrote to the console.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from _quickjs import Context, JSException, StackOverflow  # the package around i
 CHECK, CALL, LOG = b"C", b"X", b"L"
 #: What a frame of the child is.
 READY, ANSWER, FAILURE = b"R", b"A", b"F"
-ASKED, ANSWERED = struct.Struct(">cII"), struct.Struct(">cII")
+ASKED, ANSWERED = struct.Struct(">cdII"), struct.Struct(">cII")
 _ADDRESS_SPACE = 512 << 20
 _STACK = 256 << 10
 _SHOW_S = 0.05
@@ -33,8 +34,8 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
 def main() -> None:
-    """Answer calls until the parent closes the socket; `argv`: the parent, bytes of memory, seconds, bytes of an answer."""
-    parent, memory, seconds, most = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+    """Answer calls until the parent closes the socket; `argv`: the parent, bytes of memory, bytes of an answer."""
+    parent, memory, most = map(int, sys.argv[1:])
     scripts = {
         name: Path(__file__).with_name(f"{name}.js").read_text(encoding="utf-8") for name in ("prelude", "console")
     }
@@ -45,11 +46,11 @@ def main() -> None:
         context = Context()  # made while nobody waits for it
         context.set_memory_limit(memory)
         context.set_max_stack_size(_STACK)
-        context.set_time_limit(seconds)
         head = calls.read(ASKED.size)
         if len(head) < ASKED.size:
             return
-        task, *lengths = ASKED.unpack(head)
+        task, seconds, *lengths = ASKED.unpack(head)
+        context.set_time_limit(seconds)
         code, argument = (calls.read(length).decode() for length in lengths)
         run, logs = context.eval(scripts["prelude"]), b""
         show = context.eval(scripts["console"]) if task == LOG else None

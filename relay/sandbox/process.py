@@ -17,11 +17,10 @@ from relay.sandbox import child
 WALL_S = 1.0
 MEMORY_BYTES = 64 << 20
 _START_S = 10.0
-# The engine's own limit ends an ordinary loop just before the child would have to be killed for it.
-_ENGINE_S_OF_WALL = 0.9
 # The loop may have been busy while the answer came.
 _GRACE_S = 0.05
-_SENTENCES = {"interrupted": "It took more than {wall_s:g} s.", "out of memory": "It used more than 64 MiB."}
+_ENGINE_S_OF_WALL = 0.8
+_INTERRUPTED = "interrupted"
 _MOST_OF_ERROR = 500
 _OUR_FRAME = re.compile(r"at relay \(")  # of prelude.js
 _KINDS = (child.READY, child.ANSWER, child.FAILURE)
@@ -33,9 +32,13 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a call may use: seconds of wall clock, and bytes of its answer."""
+    """What a call may use: seconds of wall clock, and bytes of its answer.
+
+    `hurry_s` of them it has while others may wait for the child.
+    """
 
     wall_s: float = WALL_S
+    hurry_s: float = 0.25
     answer_bytes: int = 2 << 20
 
 
@@ -49,12 +52,14 @@ class Answer:
     """What came of a call: the text it answered, or in one sentence why there is none.
 
     `logs`: a JSON list of what it wrote to the console, empty unless that was asked for. `took_s`: by the wall clock.
+    `late`: it was ended because its time was over.
     """
 
     text: bytes
     error: str | None
     took_s: float
     logs: bytes = b""
+    late: bool = False
 
 
 class Child(asyncio.Protocol):
@@ -72,6 +77,7 @@ class Child(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began_s = 0.0
+        self._within_s = limits.wall_s
 
     async def start(self) -> None:
         """Start the process and wait until it takes calls; raise NotStarted when it does not."""
@@ -93,15 +99,18 @@ class Child(asyncio.Protocol):
             raise
         self.alive = True
 
-    def call(self, task: bytes, code: bytes, argument: bytes) -> asyncio.Future[Answer]:
+    def call(self, task: bytes, code: bytes, argument: bytes, *, within_s: float) -> asyncio.Future[Answer]:
         """Do what `task` says (see `child`) with this code; the future holds no exception."""
         assert self._transport is not None
         assert self._answer is None
         self.calls += 1
         self._answer = self._loop.create_future()
         self._began_s = time.monotonic()
-        self._timer = self._loop.call_later(self._limits.wall_s, self._overdue)
-        self._transport.write(child.ASKED.pack(task, len(code), len(argument)) + code + argument)
+        self._within_s = within_s
+        self._timer = self._loop.call_later(within_s, self._overdue)
+        # The engine counts what it computes, and ends an ordinary loop before the child would have to be killed for it.
+        head = child.ASKED.pack(task, within_s * _ENGINE_S_OF_WALL, len(code), len(argument))
+        self._transport.write(head + code + argument)
         return self._answer
 
     def kill(self) -> None:
@@ -149,7 +158,7 @@ class Child(asyncio.Protocol):
         self._timer = self._loop.call_later(_GRACE_S, self._give_up)
 
     def _give_up(self) -> None:
-        self._end(_SENTENCES["interrupted"].format(wall_s=self._limits.wall_s))
+        self._end(_INTERRUPTED)
         self.kill()
 
     def _end(self, error: str | None, text: bytes = b"", logs: bytes = b"") -> None:
@@ -158,14 +167,18 @@ class Child(asyncio.Protocol):
             self._timer = None
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
-            answer.set_result(Answer(text, error, time.monotonic() - self._began_s, logs))
+            late = error == _INTERRUPTED
+            if late:
+                error = f"It took more than {self._within_s:g} s."
+            answer.set_result(Answer(text, error, time.monotonic() - self._began_s, logs, late))
 
     def _sentence(self, thrown: str) -> str:
         """The first line of what the engine says, with the place in the code."""
         first, _, stack = thrown.partition("\n")
-        for words, sentence in _SENTENCES.items():
-            if first.endswith(words):
-                return sentence.format(wall_s=self._limits.wall_s)
+        if first.endswith(_INTERRUPTED):
+            return _INTERRUPTED
+        if first.endswith("out of memory"):
+            return "It used more than 64 MiB."
         frame = next((one for one in stack.split("\n") if "<input>:" in one and not _OUR_FRAME.search(one)), "")
         line = frame.partition("<input>:")[2].partition(":")[0]
         return first[:_MOST_OF_ERROR] + (f" (line {line})" if line.isdigit() else "")
@@ -173,7 +186,7 @@ class Child(asyncio.Protocol):
 
 def _spawn(its: socket.socket, limits: Limits) -> subprocess.Popen[bytes]:
     program = Path(child.__file__)
-    numbers = (os.getpid(), MEMORY_BYTES, limits.wall_s * _ENGINE_S_OF_WALL, limits.answer_bytes)
+    numbers = (os.getpid(), MEMORY_BYTES, limits.answer_bytes)
     return subprocess.Popen(
         [sys.executable, "-I", str(program), *map(str, numbers)],
         stdin=its.fileno(),

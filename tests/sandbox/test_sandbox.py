@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -26,8 +26,8 @@ ARGUMENT = b'{"method":"POST","url":"http://x/","headers":{},"payload":{"n":1234
 
 
 @asynccontextmanager
-async def opened(children: int = 4, *, wall_s: float = 0.3) -> AsyncIterator[Sandbox]:
-    sandbox = Sandbox(children=children, limits=Limits(wall_s, answer_bytes=1 << 20))
+async def opened(children: int = 4, *, wall_s: float = 0.2) -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox(children=children, limits=Limits(wall_s, hurry_s=0.05, answer_bytes=1 << 20))
     try:
         yield sandbox
     finally:
@@ -62,7 +62,7 @@ async def test_every_attack_of_the_list_ends_and_leaves_the_sandbox_as_it_was() 
 
 
 BROKEN = "The sandbox broke down."
-TOO_LONG = "It took more than 0.3 s."
+TOO_LONG = "It took more than 0.2 s."
 
 
 async def test_there_is_nothing_to_reach_the_world_with_and_nothing_stays_for_the_next_call() -> None:
@@ -101,8 +101,8 @@ async def test_an_answer_says_what_went_wrong_where_and_what_was_logged() -> Non
 
 async def test_slow_code_of_many_endpoints_and_tenants_does_not_hold_up_the_others() -> None:
     async with opened() as sandbox:
-        bad = [asyncio.ensure_future(answer_of(sandbox, LOOP, who=f"bad {n % 2}")) for n in range(40)]
-        await asyncio.wait([bad[0], bad[1]])
+        bad = [asyncio.ensure_future(answer_of(sandbox, LOOP, who=f"bad {n % 2}")) for n in range(60)]
+        await asyncio.wait(bad[:2])
         began, took = time.monotonic(), list[float]()
         for n in range(100):
             at = time.monotonic()
@@ -110,12 +110,12 @@ async def test_slow_code_of_many_endpoints_and_tenants_does_not_hold_up_the_othe
             took.append(time.monotonic() - at)
         assert time.monotonic() - began < 5
         assert sorted(took)[90] < 0.3
-        assert sum(one.done() for one in bad) < 40
+        assert sum(one.done() for one in bad) < 60
         assert sandbox.waiting("bad 0") > 0
     assert sum(one.cancelled() for one in await settled(bad)) > 20
 
 
-async def settled(futures: list[asyncio.Future[Answer]]) -> list[asyncio.Future[Answer]]:
+async def settled(futures: Sequence[asyncio.Future[Answer]]) -> Sequence[asyncio.Future[Answer]]:
     await asyncio.wait(futures, timeout=5)
     return futures
 
