@@ -13,6 +13,7 @@ from bench.guide import guide
 from bench.load import Bench, Measured, Sizes, Traffic
 from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
+from bench.transform import transform
 from bench.wall import wall
 from relay.cli import own_endpoint
 from relay.cli.api_client import Client
@@ -103,6 +104,7 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "tenants": tenants,
     "guide": guide,
     "metrics": metrics,
+    "transform": transform,
     "wall": wall,
 }
 #: What runs when nothing is named, and names that stand for several.
