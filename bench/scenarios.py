@@ -12,6 +12,7 @@ from bench.guide import guide
 from bench.load import Bench, Measured, Sizes, Traffic
 from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
+from bench.transform import transform
 from bench.wall import wall
 from relay.cli.api_client import Client
 
@@ -100,6 +101,7 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "tenants": tenants,
     "guide": guide,
     "metrics": metrics,
+    "transform": transform,
     "wall": wall,
     "fanout5000": fanout5000,
 }

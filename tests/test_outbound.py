@@ -30,6 +30,7 @@ OTLP = (
 )
 OWN = "to this installation's own pages, at the address its operator gave or it listens on"
 NAMES = "to the system's resolver only; the guard is asked about what it says before anybody connects there"
+CHILD = "to nobody: one end of a pair of sockets, whose other end its own child has"
 NOTHING = "to nothing: options and error numbers"
 
 #: File → what of it can connect, and to where. A new one belongs here only if no customer chooses where it goes.
@@ -39,6 +40,7 @@ PLACES: dict[str, tuple[str, set[str]]] = {
     "relay/delivery/curl_errors.py": (NOTHING, {"pycurl"}),
     "relay/delivery/trust.py": (NOTHING, {"pycurl"}),
     "relay/delivery/lookups.py": (NAMES, {"getaddrinfo()"}),
+    "relay/sandbox/process.py": (CHILD, {"create_unix_connection()"}),
     "relay/otlp_http.py": (OTLP, {"urllib3"}),
     "relay/postgres.py": (STORES, {"connect()"}),
     "relay/indexes.py": (STORES, {"connect()"}),

@@ -9,6 +9,7 @@ import strawberry
 from relay.catalog.destination_auth import EndpointAuthKind
 from relay.catalog.endpoints import EndpointStatus
 from relay.catalog.policies import FIFOHeadPolicy
+from relay.catalog.transformations import TransformationFailure
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.gates import CircuitStatus
 from relay.delivery.outcomes import Reason
@@ -39,6 +40,7 @@ _MEANINGS: dict[type[Enum], str | None] = {
     Reason: "One word for column, log field, metric label and API (there in lower case).",
     Scope: None,
     SignatureScheme: "ED25519: signed with a private key (v1a), verified with Endpoint.publicKey.",
+    TransformationFailure: "FAIL: the attempt fails and is retried. SEND_UNCHANGED: the stored event is sent as it is.",
     UnknownEventTypes: None,
 }
 

@@ -20,6 +20,7 @@ from api.graphql.scalars import Json
 from api.sending import Request
 from relay.catalog.endpoints import EndpointStatus
 from relay.catalog.policies import FIFOHeadPolicy, PayloadFormat
+from relay.catalog.transformations import TransformationFailure
 from relay.delivery import deliveries
 from relay.delivery.deliveries import DeliveryStatus
 from relay.delivery.outcomes import Reason
@@ -87,6 +88,8 @@ class CreateEndpointInput:
     )
     description: str | None = UNSET
     filter: Json | None = UNSET
+    transformation: str | None = UNSET
+    transformation_on_error: TransformationFailure | None = TransformationFailure.FAIL
     fifo: bool | None = False
     fifo_partition_key: str | None = strawberry.field(
         default=UNSET, description="RFC 9535 without filters; no match: one lane for all of those."
@@ -126,6 +129,8 @@ class UpdateEndpointInput:
     description: str | None = UNSET
     status: EndpointStatus | None = UNSET
     filter: Json | None = UNSET
+    transformation: str | None = UNSET
+    transformation_on_error: TransformationFailure | None = UNSET
     fifo: bool | None = strawberry.field(
         default=UNSET, description="Turning it off: CONFLICT while lanes hold work; drain first."
     )

@@ -26,6 +26,7 @@ from api.graphql.nodes import Delivery, Endpoint, Event, delivery_node, endpoint
 from api.graphql.results import SendResult, send_result, sent_event_node
 from relay.catalog import endpoints
 from relay.catalog.endpoints import EndpointChange, EndpointSpec, EndpointStatus
+from relay.catalog.transformations import check_code
 from relay.delivery import deliveries, disabling, pausing
 from relay.tenancy import tenants
 from relay.tenancy.audit import Subject
@@ -93,6 +94,7 @@ class Mutation:
         web = info.context.web
         spec = EndpointSpec(**given(input))
         id = web.ids()
+        await check_code(web.sandbox, spec.transformation, tenant_id=info.context.tenant_id)
         async with audited(info, Subject.ENDPOINT, id) as change:
             record, secret = await endpoints.create(
                 change.conn, info.context.tenant_id, spec, id=id, vault=web.vault, guard=web.guard
@@ -107,6 +109,7 @@ class Mutation:
         status: EndpointStatus | None = fields.pop("status", UNSET)
         change = EndpointChange(**fields)
         web, tenant_id, key = info.context.web, info.context.tenant_id, get_id(id, of="endpoint")
+        await check_code(web.sandbox, change.transformation, tenant_id=tenant_id)
         async with audited_endpoint(info, key) as conn:
             record = await endpoints.update(conn, tenant_id, key, change, vault=web.vault, guard=web.guard)
             if status is not UNSET:

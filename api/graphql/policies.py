@@ -11,6 +11,7 @@ import strawberry
 from api.graphql.scalars import Json
 from relay.catalog.endpoints import Endpoint, EndpointStatus
 from relay.catalog.policies import FIFOHeadPolicy, PayloadFormat
+from relay.catalog.transformations import TransformationFailure
 from relay.delivery.outcomes import Reason
 
 
@@ -41,12 +42,17 @@ class EndpointPolicy:
     circuit_threshold: int
     circuit_reset_ms: int
     custom_headers: Json | None
+    transformation: str | None
     created_at: datetime
     updated_at: datetime
     disabled_reason: Reason | None = strawberry.field(description="Why and since when it is DISABLED.")
     disabled_at: datetime | None
     terminal_status_codes: list[int] = strawberry.field(description="Status codes that end a delivery at once.")
     fifo_on_dead: FIFOHeadPolicy
+    transformation_version: int | None = strawberry.field(
+        description="Grows by one with each change of transformation."
+    )
+    transformation_on_error: TransformationFailure
     format: PayloadFormat = strawberry.field(description="What stands around an event's payload.")
     gzip: bool = strawberry.field(description="Bodies are compressed; the signature is of what is sent.")
 

@@ -28,11 +28,12 @@ from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 from api.graphql.secrets import EndpointSecretMutation
+from api.graphql.transformations import TransformationQuery
 from api.graphql.type_import import TypeImportMutation
 
 _QUERIES = (
     queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery, EventTypeQuery, AuditQuery,
-    ExplainQuery,
+    ExplainQuery, TransformationQuery,
 )  # fmt: skip
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,

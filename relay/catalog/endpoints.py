@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from relay.catalog import credentials, secrets
+from relay.catalog.ordering import check_order
 from relay.catalog.policies import (
     CHANGEABLE,
     DEFAULT_RETRY_SCHEDULE_MS,
@@ -27,11 +28,12 @@ from relay.catalog.policies import (
     Policy,
 )
 from relay.catalog.secrets import Vault
+from relay.catalog.transformations import TransformationFailure
 from relay.db import Conn
 from relay.delivery.addresses import Guard, check_url
 from relay.delivery.outcomes import Reason
 from relay.delivery.signing import new_secret
-from relay.errors import Conflict, NotFound
+from relay.errors import NotFound
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
 from relay.tenancy import audit, tenants
 
@@ -72,6 +74,9 @@ class Endpoint:
     fifo_partition_key: str | None
     fifo_on_dead: FIFOHeadPolicy
     custom_headers: dict[str, str] | None
+    transformation: str | None
+    transformation_version: int | None
+    transformation_on_error: TransformationFailure
     format: PayloadFormat
     gzip: bool
     filter: str | None
@@ -83,7 +88,12 @@ class Endpoint:
     deleted_at: datetime | None
 
 
-_KINDS = {"status": EndpointStatus, "fifo_on_dead": FIFOHeadPolicy, "format": PayloadFormat}
+_KINDS = {
+    "status": EndpointStatus,
+    "fifo_on_dead": FIFOHeadPolicy,
+    "format": PayloadFormat,
+    "transformation_on_error": TransformationFailure,
+}
 _FIELDS = tuple(field.name for field in fields(Endpoint))
 _SHOWN = {
     "status": sql.SQL("CASE WHEN e.status = 'active' AND l.paused THEN 'paused' ELSE e.status END"),
@@ -138,7 +148,8 @@ async def insert(conn: Conn, tenant_id: UUID, columns: Mapping[str, Any]) -> boo
     done = await conn.execute(
         sql.SQL(
             """WITH e AS (
-                   INSERT INTO endpoints (id, tenant_id, kind, {}) VALUES (%(id)s, %(tenant_id)s, %(kind)s, {})
+                   INSERT INTO endpoints (id, tenant_id, kind, {}, transformation_version)
+                   VALUES (%(id)s, %(tenant_id)s, %(kind)s, {}, CASE WHEN %(transformation)s::text IS NOT NULL THEN 1 END)
                    ON CONFLICT (tenant_id, url) WHERE kind = 'adhoc' DO NOTHING RETURNING id, tenant_id)
                INSERT INTO lanes (endpoint_id, key, tenant_id, tier) SELECT id, '', tenant_id, 1 FROM e"""
         ).format(_CHANGEABLE, _VALUES),
@@ -163,11 +174,12 @@ async def update(
         check_url(change.url, guard=guard, field="url")
     before = await _locked(conn, tenant_id, id)
     columns = change.over(before)
-    if field := _reordering(before, columns):
-        await _check_no_order(conn, id, field=field)
+    await check_order(conn, id, before=before, after=columns)
     await conn.execute(
         sql.SQL(
-            """UPDATE endpoints SET ({}) = ({}), version = version + 1, updated_at = now()
+            """UPDATE endpoints SET ({}) = ({}), version = version + 1, updated_at = now(),
+                   transformation_version = CASE WHEN transformation IS DISTINCT FROM %(transformation)s::text
+                       THEN coalesce(transformation_version, 0) + 1 ELSE transformation_version END
                WHERE tenant_id = %(tenant_id)s AND id = %(id)s"""
         ).format(_CHANGEABLE, _VALUES),
         _parameters(tenant_id, {**columns, "id": id}),
@@ -191,21 +203,6 @@ async def _locked(conn: Conn, tenant_id: UUID, id: UUID) -> dict[str, Any]:
     if row is None:
         raise _not_found()
     return dict(zip(CHANGEABLE, row, strict=True))
-
-
-def _reordering(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """Name the field whose change would send what comes next past what waits in FIFO lanes."""
-    if before["fifo"] and not after["fifo"]:
-        return "fifo"
-    return "fifoPartitionKey" if before["fifo_partition_key"] != after["fifo_partition_key"] else None
-
-
-async def _check_no_order(conn: Conn, id: UUID, *, field: str) -> None:
-    rows = await conn.execute("SELECT 1 FROM live WHERE endpoint_id = %s AND seq IS NOT NULL LIMIT 1", (id,))
-    if await rows.fetchone():
-        raise Conflict(
-            f"{field} cannot change while the endpoint's FIFO lanes hold deliveries: drain them first.", field=field
-        )
 
 
 async def delete(conn: Conn, tenant_id: UUID, id: UUID) -> None:

@@ -12,6 +12,7 @@ from relay.catalog.filters import check_filter
 from relay.catalog.headers import check_headers
 from relay.catalog.partition_keys import MAX_PATH, check_path
 from relay.catalog.subscriptions import check_patterns
+from relay.catalog.transformations import Code, TransformationFailure
 from relay.delivery.retry import DEFAULT_SCHEDULE_MS
 from relay.delivery.signing import SignatureScheme, check_endpoint_secret, scheme_of
 from relay.errors import Invalid
@@ -54,6 +55,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "fifo_partition_key": None,
     "fifo_on_dead": FIFOHeadPolicy.PARK,
     "custom_headers": None,
+    "transformation": None,
+    "transformation_on_error": TransformationFailure.FAIL,
     "format": PayloadFormat.RAW,
     "gzip": False,
     "filter": None,
@@ -132,6 +135,8 @@ class Policy(Spec):
     fifo_partition_key: Path | None = None
     fifo_on_dead: FIFOHeadPolicy | None = None
     custom_headers: Annotated[dict[str, str], AfterValidator(_headers)] | None = None
+    transformation: Code | None = None
+    transformation_on_error: TransformationFailure | None = None
     format: PayloadFormat | None = None
     gzip: bool | None = None
     filter: FilterText | None = None

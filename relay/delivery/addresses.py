@@ -159,6 +159,12 @@ def _is_public(address: Address) -> bool:
 
 def check_url(url: str, *, guard: Guard, field: str = "url") -> None:
     """Raise `Invalid` on `field` unless Relay may send to this URL, as far as is known without a DNS look-up."""
+    parts = check_form(url, field=field)
+    _check_reach(parts, guard, field)
+
+
+def check_form(url: str, *, field: str = "url") -> SplitResult:
+    """Return the parts of a URL; raise `Invalid` on `field` for what no webhook's URL can be, wherever it leads."""
     if not url or len(url) > MAX_URL_LENGTH:
         raise Invalid(f"The URL must have 1 to {MAX_URL_LENGTH} characters.", field=field)
     if _NOT_IN_A_URL.search(url):
@@ -168,13 +174,15 @@ def check_url(url: str, *, guard: Guard, field: str = "url") -> None:
             field=field,
         )
     parts = _split(url, field)
-    _check_scheme(parts, guard, field)
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise Invalid("The URL must start with http:// or https://.", field=field)
     if "@" in parts.netloc:
         raise Invalid("The URL must not hold a user name or password; send credentials in a header.", field=field)
     if "#" in url:
         raise Invalid("The URL must not have a fragment (the part after #).", field=field)
-    _check_host(parts, guard, field)
-    _check_port(parts, guard, field)
+    _literal(_host(parts, field), field)
+    _port(parts, field)
+    return parts
 
 
 def _split(url: str, field: str) -> SplitResult:
@@ -184,21 +192,31 @@ def _split(url: str, field: str) -> SplitResult:
         raise Invalid("The URL's host is not a valid name or address.", field=field) from cause
 
 
-def _check_scheme(parts: SplitResult, guard: Guard, field: str) -> None:
-    if parts.scheme not in _DEFAULT_PORTS:
-        raise Invalid("The URL must start with http:// or https://.", field=field)
+def _check_reach(parts: SplitResult, guard: Guard, field: str) -> None:
     if parts.scheme not in guard.schemes:
         raise Invalid(
             "The URL must start with https://, because the setting EGRESS_PROXY is set: a proxy could read and change "
             "what is sent by plain http.",
             field=field,
         )
+    _check_host(_host(parts, field), guard, field)
+    port = _port(parts, field)
+    if guard.forbids_port(port):
+        raise Invalid(
+            f"The URL's port must not be {port}: the setting ALLOWED_PORTS, which is {guard.open_to}, lists the ports "
+            "that endpoints may have.",
+            field=field,
+        )
 
 
-def _check_host(parts: SplitResult, guard: Guard, field: str) -> None:
+def _host(parts: SplitResult, field: str) -> str:
     host = (parts.hostname or "").removesuffix(".")
     if not host:
         raise Invalid("The URL must name a host, like https://example.com/hook.", field=field)
+    return host
+
+
+def _check_host(host: str, guard: Guard, field: str) -> None:
     literal = _literal(host, field)
     if literal is None and (host == "localhost" or host.endswith(".localhost")):
         forbidden = all(guard.forbids(ip) for ip in _LOOPBACK)
@@ -228,15 +246,9 @@ def _literal(host: str, field: str) -> str | None:
     return None
 
 
-def _check_port(parts: SplitResult, guard: Guard, field: str) -> None:
+def _port(parts: SplitResult, field: str) -> int:
     try:
         port = parts.port
     except ValueError as cause:
         raise Invalid("The URL's port must be a number from 1 to 65535.", field=field) from cause
-    port = _DEFAULT_PORTS[parts.scheme] if port is None else port
-    if guard.forbids_port(port):
-        raise Invalid(
-            f"The URL's port must not be {port}: the setting ALLOWED_PORTS, which is {guard.open_to}, lists the ports "
-            "that endpoints may have.",
-            field=field,
-        )
+    return _DEFAULT_PORTS[parts.scheme] if port is None else port

@@ -9,6 +9,7 @@ from uuid import UUID
 from relay.catalog import credentials
 from relay.catalog.policies import PayloadFormat
 from relay.catalog.secrets import Vault
+from relay.catalog.transformations import Transformation, transformation_of
 from relay.db import Conn
 from relay.delivery.authorization import Credentials
 from relay.delivery.live import Claimed
@@ -39,6 +40,7 @@ class Destination:
     disabled: bool
     deleted: bool
     credentials: Credentials | None = None
+    transformation: Transformation | None = None
     unreadable: str | None = None
     format: PayloadFormat = PayloadFormat.RAW
     gzip: bool = False
@@ -100,7 +102,8 @@ class Destinations:
                       retry_backoff_ms, retry_backoff_mult, retry_backoff_max, custom_headers, deleted_at IS NOT NULL,
                       CASE kind WHEN 'adhoc' THEN tenant_id ELSE id END, rate_limit_per_sec, status = 'disabled',
                       circuit_threshold, terminal_status_codes,
-                      EXISTS (SELECT FROM credentials WHERE endpoint_id = endpoints.id), format, gzip
+                      EXISTS (SELECT FROM credentials WHERE endpoint_id = endpoints.id), format, gzip,
+                      transformation, transformation_on_error
                FROM endpoints WHERE id = ANY(%s::uuid[])""",
             (list(ids),),
         )
@@ -125,6 +128,7 @@ class Destinations:
                 disabled=row[15],
                 deleted=row[12],
                 credentials=opened.get(row[0]),
+                transformation=transformation_of(row[21], row[22]),
                 unreadable=unreadable.get(row[13]) or unreadable.get(row[0]),
                 format=PayloadFormat(row[19]),
                 gzip=row[20],

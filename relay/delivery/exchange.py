@@ -28,7 +28,10 @@ _SUPPRESS_CONNECT_HEADERS = 265  # libcurl's, which pycurl has no name for: the 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST; the timeout spans everything from the name look-up to the last byte of the answer, in milliseconds."""
+    """One request; the timeout spans everything from the name look-up to the last byte of the answer, in milliseconds.
+
+    `method`: POST, or another that has a body.
+    """
 
     url: str
     headers: Sequence[tuple[str, str]]
@@ -37,6 +40,7 @@ class Request:
     body_limit: int = 16_384
     #: What the headers hold of secrets, which certificates the connection needs, and whom `oauth` asks for a token.
     credentials: Credentials | None = None
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,8 @@ class Exchange:
     """A pooled libcurl handle and the state of the one request it carries."""
 
     __slots__ = (
-        "body", "curl", "future", "guard", "header_bytes", "header_lines", "left", "lines", "refusal", "route",
-        "timeout_ms", "tls", "truncated",
+        "body", "curl", "future", "guard", "header_bytes", "header_lines", "left", "lines", "method", "refusal",
+        "route",        "timeout_ms", "tls", "truncated",
     )  # fmt: skip
 
     def __init__(self, guard: Guard, trust: Sequence[tuple[int, str | bytes]]) -> None:
@@ -100,6 +104,7 @@ class Exchange:
         self.tls: ClientTLS | None = None
         self.refusal: curl_errors.Refusal | None = None
         self.timeout_ms = -1
+        self.method = "POST"
         self.future: asyncio.Future[Response] | None = None
         self._configure(trust)
 
@@ -130,6 +135,9 @@ class Exchange:
         set_option(pycurl.URL, request.url.encode("utf-8", "replace").replace(b"\0", b"%00"))
         set_option(pycurl.HTTPHEADER, header_lines(request.headers))
         set_option(pycurl.POSTFIELDS, request.body)
+        if request.method != self.method:
+            self.method = request.method
+            set_option(pycurl.CUSTOMREQUEST, request.method)  # with a body, as POST has one
         if request.timeout_ms != self.timeout_ms:
             self.timeout_ms = request.timeout_ms
             set_option(pycurl.TIMEOUT_MS, max(1, request.timeout_ms))

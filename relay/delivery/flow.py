@@ -16,13 +16,18 @@ from relay.delivery.shares import Shares
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """A claimed delivery, ready to go. `done` is called once: when it was answered (FIFO: recorded), put back or dropped."""
+    """A claimed delivery, ready to go. `done` is called once: when it was answered (FIFO: recorded), put back or dropped.
+
+    `note` is what its attempt says beside what comes back: why its transformation changed nothing.
+    """
 
     delivery: Claimed
     content: Content
     destination: Destination
     generation: int
     done: Callable[[], None] = lambda: None
+    method: str = "POST"
+    note: str | None = None
 
 
 class Flow:

@@ -28,7 +28,7 @@ class Sender:
     """Sends shipments; `may_send(generation)` is asked right before each POST whether this process still owns its claims."""
 
     def __init__(self, transport: Carrier, recorder: Recorder, *, slots: int, may_send: Callable[[int], bool]) -> None:
-        self.posting = Posting(transport, recorder)
+        self.posting = Posting(transport, recorder, may_send=may_send)
         self._recorder = recorder
         self._slots = Slots(slots)
         self._may_send = may_send

@@ -24,11 +24,15 @@ from relay.queue import REDIS_TIMEOUT_S, UNREACHABLE, Queue
 from relay.redis_clients import Shares
 from relay.replica import Replica
 from relay.runtime import postgres_time
+from relay.sandbox.pool import Sandbox
+from relay.sandbox.process import Limits, answer_bytes
 from relay.settings import Settings
 from relay.tasks import cancel, every
 from relay.vitals import Vitals, health
 
 _HINT_S = 0.1
+#: For what is tried before it is stored, and by whoever writes a transformation.
+_SANDBOXES = 3
 
 
 class Web:
@@ -49,6 +53,8 @@ class Web:
         self.doorbell = Doorbell(self.queue)
         self.collector = Collector(self.db, ids=self.ids, ring=self.doorbell.ring)
         self.presence = Presence(self.db)
+        limits = Limits(answer_bytes=answer_bytes(settings.max_payload_bytes))
+        self.sandbox = Sandbox(children=_SANDBOXES, limits=limits)
         self.traces = traces.begin(settings, service="relay-web")
         self._vitals = Vitals(settings, self.db, self.queue)
         self._tasks: list[asyncio.Task[None]] = []
@@ -66,6 +72,7 @@ class Web:
         """Close every connection."""
         await cancel(self._tasks)
         await self.presence.end()
+        await self.sandbox.close()
         await self._vitals.stop()
         await self.feed.close()
         await self.doorbell.close()

@@ -24,6 +24,7 @@ from relay.delivery.recorder import Recorder
 from relay.delivery.sender import Sender
 from relay.delivery.taker import Taker
 from relay.delivery.tally import tally
+from relay.delivery.transforming import Transforming
 from relay.delivery.transport import Transport
 from relay.feed.publisher import Publisher
 from relay.ids import PostgresTime, Uuid7
@@ -35,6 +36,8 @@ from relay.recovery.job_runner import JobRunner
 from relay.redis_clients import Shares
 from relay.runtime import postgres_time
 from relay.runtime.hints import Hints
+from relay.sandbox.pool import Sandbox
+from relay.sandbox.process import Limits, answer_bytes
 from relay.settings import Settings
 from relay.tasks import cancel, every
 from relay.upkeep import Upkeep
@@ -70,9 +73,8 @@ class Worker:
         self.recorder.on_recorded.append(self.feed.hear)
         if settings.metrics_provider:
             self.recorder.on_recorded.append(tally)
-        slots = settings.worker_concurrency
-        posting = Authorizing(self.transport, self.beats)
-        self.sender = Sender(posting, self.recorder, slots=slots, may_send=self.beats.may_send)
+        self.sandbox = Sandbox(limits=Limits(answer_bytes=answer_bytes(settings.max_payload_bytes)))
+        self.sender = self._make_sender()
         self.deliverer = self._make_deliverer()
         following = Following(self.deliverer, beats=self.beats, holdings=self.holdings)
         self.recorder.next_step = following.step
@@ -96,6 +98,14 @@ class Worker:
 
             self.sender.posting.spans = self.fanout.spans = DeliverySpans(begun, forwards=self.settings.traces_forward)
         return begun
+
+    def _make_sender(self) -> Sender:
+        settings, posting = self.settings, Authorizing(self.transport, self.beats)
+        sender = Sender(posting, self.recorder, slots=settings.worker_concurrency, may_send=self.beats.may_send)
+        sender.posting.transforming = Transforming(
+            self.sandbox, guard=guard_of(settings), most_bytes=settings.max_payload_bytes
+        )
+        return sender
 
     def _make_deliverer(self) -> Deliverer:
         return Deliverer(
@@ -175,6 +185,7 @@ class Worker:
                 await self.jobs.stop()
                 await self.holder.stop()
                 await self.sender.wait_until_idle()
+        await self.sandbox.close()
         with suppress(TimeoutError, *LOST):
             async with asyncio.timeout(HEALTH_S):
                 await self.recorder.end()
