@@ -135,9 +135,10 @@ class TakingIn:
 
     async def _event(self, row: Row) -> NewEvent | RelayError:
         try:
-            self._types.check(row.tenant_id, row.type)
+            rule = self._types.check(row.tenant_id, row.type)
             event = row.to_event(max_payload_bytes=self._max_payload_bytes)
-            await self._types.fit(row.tenant_id, row.type, event.payload, is_json=row.is_json)
+            if rule is not None:
+                await self._types.fit(rule, row.type, event.payload, is_json=row.is_json)
             return event
         except Invalid as error:
             return error
