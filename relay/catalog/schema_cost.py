@@ -19,7 +19,7 @@ from relay.errors import Invalid
 _COUNTED = ("required", "enum", "properties")
 _MOST_STEPS = 50_000
 #: What all regular expressions of a schema may count: to compile the largest takes milliseconds.
-_MOST_RATED = 500
+_MOST_RATED = 2_000
 #: To match a name costs so many times what other checks do.
 _NAME_CHECKS = 3
 

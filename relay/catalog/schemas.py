@@ -26,18 +26,20 @@ MAX_NAMED = 100
 _MAX_TEXT = 200
 #: What all values of one payload may cost: half a second where a client aims at it, a thousandth of that else.
 _MOST_CHECKS = 20_000_000
-_MOST_MATCHED_BYTES = 2_000_000
+_MOST_MATCHED_BYTES = 5_000_000
+#: Naming what fails matches all once more.
+_MOST_MATCHED_AGAIN = 1_000_000
 #: Naming all that fails remembers nothing, and costs twenty times as much for each.
 _MOST_FAULTS = 20_000
 #: A schema that could not be tried on so many values, or bytes, is refused.
 _FEWEST_VALUES = 100
 _FEWEST_BYTES = 1_000
 #: Compiled sizes, in bytes, and what one of that size counts.
-_SIZES = ((4 << 10, 1), (16 << 10, 4), (64 << 10, 16))
+_SIZES = ((1 << 10, 1), (4 << 10, 4), (8 << 10, 8), (16 << 10, 16), (64 << 10, 64))
 _DFA_BYTES = 256 << 10
 #: Memory for each byte of its text, and for each that its expressions count.
 _MEMORY = 24
-_RATE_BYTES = 64 << 10
+_RATE_BYTES = 16 << 10
 
 
 class Misfit(NamedTuple):
@@ -79,7 +81,8 @@ class Schema:
 
     def _named(self, payload: bytes, value: Any) -> list[Misfit]:
         faults = self._cost.faults_at(_depth(value))
-        if faults is None or _values(payload) * faults > _MOST_FAULTS:
+        again = len(payload) * self._cost.work.matches
+        if faults is None or _values(payload) * faults > _MOST_FAULTS or again > _MOST_MATCHED_AGAIN:
             return [Misfit("$", "does not fit; it is too large to look for all the places where")]
         found = islice(self._validator.iter_errors(value), MAX_NAMED + 1)
         return [Misfit(place(error.instance_path), _short(error.message)) for error in found]
