@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from relay.catalog.filters import Failing, Seen, Verdict, check_filter, compile_filter
@@ -180,15 +180,41 @@ def _joined(word: str, parts: list[Written]) -> Written:
     return _object({word: _array([text for text, _ in parts])}), paths
 
 
-FILTERS: st.SearchStrategy[Written] = st.recursive(
-    st.builds(_path_test, PATHS, TESTS)
-    | st.builds(
-        _other_test, st.sampled_from([("header", "a"), ("header", "x-y"), ("field", "type")]), TESTS
-    ),
-    lambda inner: st.builds(_joined, st.sampled_from(["and", "or"]), st.lists(inner, min_size=1, max_size=3))
-    | inner.map(lambda one: (_object({"not": one[0]}), one[1])),
-    max_leaves=6,
+def filters(leaves: st.SearchStrategy[Written]) -> st.SearchStrategy[Written]:
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.builds(_joined, st.sampled_from(["and", "or"]), st.lists(inner, min_size=1, max_size=3)),
+            inner.map(lambda one: (_object({"not": one[0]}), one[1])),
+        ),
+        max_leaves=6,
+    )
+
+
+SUBJECTS = st.sampled_from([("header", "a"), ("header", "x-y"), ("field", "type")])
+FILTERS = filters(st.builds(_path_test, PATHS, TESTS) | st.builds(_other_test, SUBJECTS, TESTS))
+
+#: A world so small that what is asked for is often there, or nearly.
+FEW = st.sampled_from(["1", "1.0", "2", "0", '"a"', '"A1"', '"ba1"', '"2"', "null", "true", "false", "[1]", '{"a": 1}'])
+FEW_TESTS: st.SearchStrategy[tuple[str, str]] = st.one_of(
+    st.tuples(st.sampled_from(["eq", "ne", "contains"]), FEW),
+    st.tuples(st.sampled_from(["gt", "gte", "lt", "lte"]), FEW.filter(lambda one: one[0] in '012"')),
+    st.tuples(st.sampled_from(["in", "nin"]), st.lists(FEW, min_size=1, max_size=2).map(_array)),
+    st.tuples(st.sampled_from(["startsWith", "endsWith"]), st.sampled_from(['"a"', '"1"', '""', '"A1"'])),
+    st.tuples(st.just("exists"), st.sampled_from(["true", "false"])),
+    st.tuples(st.just("regex"), REGEXES.map(json.dumps)),
+)
+FEW_PATHS: list[list[Segment]] = [[_child("a")], [_child("a")], [_child("b")], [_child(None)], [], [(True, [0])]]
+NEAR_FILTERS = filters(
+    st.builds(_path_test, st.sampled_from(FEW_PATHS), FEW_TESTS) | st.builds(_other_test, SUBJECTS, FEW_TESTS)
+)
+NEAR_DOCUMENTS = st.one_of(
+    FEW, st.builds(lambda a: _object({"a": a}), FEW), st.builds(lambda a, b: _object({"a": a, "b": b}), FEW, FEW),
+    st.lists(FEW, max_size=3).map(_array).map(lambda items: _object({"a": items})),
 )  # fmt: skip
+WORLDS = (
+    st.tuples(NEAR_FILTERS, NEAR_DOCUMENTS) | st.tuples(NEAR_FILTERS, NEAR_DOCUMENTS) | st.tuples(FILTERS, DOCUMENTS)
+)
 
 
 @given(st.lists(st.lists(PATTERNS, min_size=1, max_size=5), max_size=12), TYPES)
@@ -210,6 +236,31 @@ def test_a_path_finds_what_the_reference_finds(path: list[Segment], document: st
     assert sorted(map(_spelled, found)) == sorted(map(_spelled, expected))
 
 
+ELEMENTS = st.dictionaries(st.sampled_from(["a", "b"]), FEW, max_size=2).map(_object) | FEW
+A_OR_B: st.SearchStrategy[list[Segment]] = st.sampled_from(["a", "b", 0]).map(lambda name: [_child(name)])
+NEAR: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
+    st.tuples(st.just("query"), PLACES, A_OR_B),
+    st.tuples(st.just("literal"), FEW.filter(lambda one: one[0] not in "[{")),
+)
+
+
+@given(
+    st.one_of(
+        CONDITIONS,
+        st.tuples(st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), NEAR, NEAR),
+        st.tuples(st.sampled_from(["match", "search"]), NEAR, st.sampled_from(["a", "a.*", "[ab]1?", "b|a", ".", "1"])),
+    ),
+    st.lists(ELEMENTS, min_size=1, max_size=4).map(_array) | st.dictionaries(NAMES, ELEMENTS, min_size=1).map(_object),
+)
+@settings(max_examples=250, deadline=None)
+def test_a_filter_inside_of_a_path_finds_what_the_reference_finds(condition: tuple[Any, ...], document: str) -> None:
+    path: list[Segment] = [(False, [condition])]
+    assume(len(written(path)) <= MAX_PATH)
+    value = reference.read(document)
+    found = Path(written(path)).values(read(document), Budget(10_000))
+    assert [_spelled(one) for one in found] == [_spelled(one) for one in reference.select(path, value, value)]
+
+
 def _spelled(value: Any) -> str:
     """Values of both readers in one spelling."""
     if isinstance(value, dict):
@@ -221,15 +272,20 @@ def _spelled(value: Any) -> str:
     return str(reference.Fraction(value))
 
 
-@given(FILTERS, DOCUMENTS, HEADERS, TYPES)
-@settings(max_examples=150, deadline=None)
-@example(('{"path": "$", "eq": 1.0}', {"$": []}), "1", {}, "a")
-@example(('{"path": "$", "eq": 9007199254740993}', {"$": []}), "9007199254740992", {}, "a")
-@example(('{"not": {"path": "$[*]", "ne": true}}', {"$[*]": [(False, [None])]}), "[1, true]", {}, "a")
+@given(WORLDS, HEADERS, TYPES)
+@settings(max_examples=500, deadline=None)
+@example((('{"path": "$", "eq": 1.0}', {"$": []}), "1"), {}, "a")
+@example((('{"path": "$", "eq": 9007199254740993}', {"$": []}), "9007199254740992"), {}, "a")
+@example((('{"path": "$", "gte": "a"}', {"$": []}), '"a"'), {}, "a")
+@example((('{"path": "$", "eq": 1}', {"$": []}), "true"), {}, "a")
+@example((('{"path": "$", "contains": 1}', {"$": []}), '"A1"'), {}, "a")
+@example((('{"path": "$", "in": [1]}', {"$": []}), "true"), {}, "a")
+@example((('{"header": "A", "exists": true}', {}), "true"), {"a": ""}, "a")
+@example((('{"not": {"path": "$[*]", "ne": true}}', {"$[*]": [_child(None)]}), "[1, true]"), {}, "a")
 def test_a_filter_lets_through_what_the_reference_lets_through(
-    filter: Written, document: str, headers: dict[str, str], event_type: str
+    world: tuple[Written, str], headers: dict[str, str], event_type: str
 ) -> None:
-    text, paths = filter
+    (text, paths), document = world
     check_filter(text, field="filter")
     expected = reference.passes(reference.read(text), paths, reference.read(document), headers, event_type)
     event = Seen(document.encode(), headers, event_type)
