@@ -92,13 +92,12 @@ class Child(asyncio.Protocol):
             self._transport = transport
             async with asyncio.timeout(_START_S):
                 await self._ready
-        except (OSError, TimeoutError) as cause:
+        except BaseException as cause:
             self.kill()
             if self._transport is None:
                 ours.close()
-            raise NotStarted(f"A sandbox could not be started ({type(cause).__name__}).") from cause
-        except BaseException:
-            self.kill()
+            if isinstance(cause, (OSError, TimeoutError)):
+                raise NotStarted(f"A sandbox could not be started ({type(cause).__name__}).") from cause
             raise
         self.alive = True
 
@@ -128,9 +127,10 @@ class Child(asyncio.Protocol):
     def kill(self) -> None:
         """End the process, whatever it does."""
         self.alive = False
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            self._loop.run_in_executor(None, self._process.wait)
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            self._loop.run_in_executor(None, process.wait)
         if self._transport is not None:
             self._transport.abort()
 
