@@ -78,7 +78,8 @@ class TransformationQuery:
         result, error = None, answer.error
         if error is None:
             try:
-                result = returned_by(answer.text, webhook, most_bytes=web.settings.max_payload_bytes)
+                most = web.settings.max_payload_bytes
+                result = returned_by(answer.text, webhook, most_bytes=most, before=answer.before)
                 if not result.cancel:
                     check_url(result.url, guard=web.guard)
             except Invalid as wrong:

@@ -71,7 +71,7 @@ class Transforming:
         try:
             if answer.error is not None:
                 raise Invalid(answer.error)
-            webhook = returned_by(answer.text, given, most_bytes=self._most_bytes)
+            webhook = returned_by(answer.text, given, most_bytes=self._most_bytes, before=answer.before)
             if webhook.cancel:
                 return Unsendable(None, None, given.url)
             shipped = _shipped(shipment, webhook)

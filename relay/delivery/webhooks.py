@@ -57,13 +57,16 @@ def argument_of(webhook: Webhook) -> bytes:
     )
 
 
-def returned_by(answer: bytes, given: Webhook, *, most_bytes: int) -> Webhook:
+def returned_by(answer: bytes, given: Webhook, *, most_bytes: int, before: bytes = b"{}") -> Webhook:
     """The webhook that `transform` made of the given one: what it left out, or left as it was, is the given one's.
+
+    `before` is the given one as the engine wrote it before, to tell whether the payload was changed.
 
     Raises Invalid, with one sentence, for what cannot be sent; whether Relay may send to the URL is not looked at.
     """
     try:
         found = _returned.decode(answer)
+        unchanged = found.payload == _returned.decode(before).payload
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:  # a ValidationError is one, too
         raise Invalid(f"What transform returned is no webhook: {cause}.") from cause
     webhook = replace(
@@ -71,7 +74,7 @@ def returned_by(answer: bytes, given: Webhook, *, most_bytes: int) -> Webhook:
         method=given.method if found.method is UNSET else found.method,
         url=given.url if found.url is UNSET else found.url,
         headers=given.headers if found.headers is UNSET else found.headers or {},
-        payload=bytes(found.payload) or given.payload,
+        payload=given.payload if unchanged or not found.payload else bytes(found.payload),
         cancel=found.cancel is True,
     )
     if not webhook.cancel:

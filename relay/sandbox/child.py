@@ -1,9 +1,9 @@
 """A sandbox's child process: runs JavaScript that nobody trusts, each call in a runtime of its own, and can do nothing else.
 
 It is started by its path, in Python's isolated mode, and imports nothing of Relay. Before the first call it gives up the
-network, files, other processes and root. Over the socket that is its standard input come frames: what to do, in how many
-seconds, two lengths, code, and an argument.
-Each is answered by a frame: a kind, two lengths, a text, and what the code wrote to the console.
+network, files, other processes and root. Over the socket that is its standard input come frames: what to do, whether more
+come with it, in how many seconds, two lengths, code, and an argument. Each is answered by a frame: a kind, three lengths,
+the text that came of it, the argument as the engine writes it, and what the code wrote to the console.
 """
 
 from __future__ import annotations
@@ -15,33 +15,39 @@ import resource
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _quickjs import Context, JSException, StackOverflow  # the package around it would start a thread
+from _quickjs import Context, JSException, Object, StackOverflow  # the package around it would start a thread
 
 #: What to do: look whether the code has a function `transform`, call that, or call it and keep what it logs.
 CHECK, CALL, LOG = b"C", b"X", b"L"
 #: What a frame of the child is.
 READY, ANSWER, FAILURE = b"R", b"A", b"F"
-ASKED, ANSWERED = struct.Struct(">cdII"), struct.Struct(">cII")
+ASKED, ANSWERED = struct.Struct(">c?dII"), struct.Struct(">cIII")
 _ADDRESS_SPACE = 512 << 20
 _STACK = 256 << 10
 _SHOW_S = 0.05
+#: What was asked for together is answered together, if that does not take long.
+_GATHERED_S = 0.003
+_SILENT = "{ const f = () => {}; globalThis.console = { log: f, info: f, warn: f, error: f, debug: f } } void 0;"
 _NOBODY = 65534
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+
+
+class _Refused(Exception):
+    """What the code is, or returned, is of no use."""
 
 
 def main() -> None:
     """Answer calls until the parent closes the socket; `argv`: the parent, bytes of memory, bytes of an answer."""
     parent, memory, most = map(int, sys.argv[1:])
-    scripts = {
-        name: Path(__file__).with_name(f"{name}.js").read_text(encoding="utf-8") for name in ("prelude", "console")
-    }
+    console = Path(__file__).with_name("console.js").read_text(encoding="utf-8")
     _confine(parent)
-    _write(READY, b"", b"")
-    calls = os.fdopen(0, "rb")
+    _write(ANSWERED.pack(READY, 0, 0, 0))
+    calls, answers, began_s = os.fdopen(0, "rb"), bytearray(), 0.0
     while True:
         context = Context()  # made while nobody waits for it
         context.set_memory_limit(memory)
@@ -49,46 +55,64 @@ def main() -> None:
         head = calls.read(ASKED.size)
         if len(head) < ASKED.size:
             return
-        task, seconds, *lengths = ASKED.unpack(head)
+        task, more, seconds, *lengths = ASKED.unpack(head)
         context.set_time_limit(seconds)
         code, argument = (calls.read(length).decode() for length in lengths)
-        run, logs = context.eval(scripts["prelude"]), b""
-        show = context.eval(scripts["console"]) if task == LOG else None
-        kind, text = _run(context, run, code, None if task == CHECK else argument)
-        if show is not None:
-            context.set_time_limit(_SHOW_S)
-            logs = _shielded(show)[1]
-        if len(text) + len(logs) > most:
-            kind, text, logs = FAILURE, f"The answer is larger than {most} bytes.".encode(), b""
-        _write(kind, text, logs)
+        began_s = began_s if answers else time.monotonic()
+        show = context.eval(console if task == LOG else _SILENT)
+        kind, text, before = _run(context, code, None if task == CHECK else argument)
+        logs = _logs(context, show) if task == LOG else b""
+        if len(text) + len(before) + len(logs) > most:
+            kind, text, before, logs = FAILURE, f"The answer is larger than {most} bytes.".encode(), b"", b""
+        answers += ANSWERED.pack(kind, len(text), len(before), len(logs)) + text + before + logs
+        if not more or time.monotonic() - began_s > _GATHERED_S:
+            _write(answers)
+            answers.clear()
 
 
-def _run(context: Any, run: Any, code: str, argument: str | None) -> tuple[bytes, bytes]:
-    def steps() -> str | None:
+def _run(context: Any, code: str, argument: str | None) -> tuple[bytes, bytes, bytes]:
+    def steps() -> tuple[str, str]:
         context.eval(f"{code}\nvoid 0;")  # whose own last value the bindings may not know
         transform = context.eval("typeof transform === 'function' ? transform : null")
         if transform is None:
-            return None
-        return "" if argument is None else run(transform, argument)
+            raise _Refused("There is no function transform.")
+        if argument is None:
+            return "", ""
+        webhook = context.parse_json(argument)
+        before = webhook.json()
+        given = transform(webhook)
+        after = given.json() if isinstance(given, Object) else None
+        if after is None:
+            raise _Refused("transform must return an object: the webhook.")
+        if after == "{}" and context.eval("(it) => typeof it.then === 'function'")(given):
+            raise _Refused("transform must not be async.")
+        return after, before
 
     return _shielded(steps)
 
 
-def _shielded(steps: Callable[[], str | None]) -> tuple[bytes, bytes]:
+def _logs(context: Any, show: Any) -> bytes:
+    context.set_time_limit(_SHOW_S)
+    kind, text, _ = _shielded(lambda: (show(), ""))
+    return text if kind == ANSWER else b""
+
+
+def _shielded(steps: Callable[[], tuple[str, str]]) -> tuple[bytes, bytes, bytes]:
     """The answer that the steps lead to, or the first lines of what the engine says against it."""
     try:
-        answer = steps()
+        answer, before = steps()
+        return ANSWER, answer.encode(errors="replace"), before.encode(errors="replace")
     except StackOverflow:
-        return FAILURE, b"The stack overflowed."
-    except (JSException, MemoryError) as cause:
-        return FAILURE, str(cause or "out of memory").encode(errors="replace")
+        said = "The stack overflowed."
+    except (JSException, MemoryError, _Refused) as cause:
+        said = str(cause) or "out of memory"
     except Exception as cause:  # the engine's bindings meet what they do not know
-        return FAILURE, f"The engine gave up: {cause!r}"[:500].encode(errors="replace")
-    return (FAILURE, b"There is no function transform.") if answer is None else (ANSWER, answer.encode())
+        said = f"The engine gave up: {cause!r}"[:500]
+    return FAILURE, said.encode(errors="replace"), b""
 
 
-def _write(kind: bytes, text: bytes, logs: bytes) -> None:
-    left = memoryview(ANSWERED.pack(kind, len(text), len(logs)) + text + logs)
+def _write(frames: bytes | bytearray) -> None:
+    left = memoryview(bytes(frames))
     while left:
         left = left[os.write(1, left) :]
 

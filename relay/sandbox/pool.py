@@ -19,6 +19,7 @@ from relay.sandbox.process import Answer, Child, Limits, NotStarted
 
 CHILDREN = 4
 _KNOWN = 10_000
+_TOGETHER = 16
 #: A child is replaced after so many calls, so that nothing it may have leaked adds up.
 _CALLS = 20_000
 
@@ -32,14 +33,22 @@ class _Call:
     argument: bytes
     answer: asyncio.Future[Answer]
 
+    def alike(self, other: _Call) -> bool:
+        """Whether both do the same with other arguments."""
+        return self.code == other.code and self.task == other.task
+
 
 @dataclass(slots=True)
 class _Line:
-    """Owners with calls that wait, in the order of their turns; `most` of them run, `most_each` of a tenant."""
+    """Owners with calls that wait, in the order of their turns; `most` of them run, `most_each` of a tenant.
+
+    An owner's turn is up to `together` calls.
+    """
 
     most: int
     most_each: int
     within_s: float
+    together: int = 1
     running: int = 0
     of_tenant: Counter[Hashable] = field(default_factory=Counter[Hashable])
     calls: dict[Hashable, deque[_Call]] = field(default_factory=dict[Hashable, deque[_Call]])
@@ -48,18 +57,22 @@ class _Line:
         """Let a call wait for its owner's turn."""
         self.calls.setdefault(call.owner, deque()).append(call)
 
-    def next(self) -> _Call | None:
-        """The next call to run, none of a tenant that has its part already; its owner's next turn is the last."""
-        if self.running >= self.most:
-            return None
-        for owner, calls in self.calls.items():
-            if self.of_tenant[calls[0].tenant] < self.most_each:
-                call = calls.popleft()
-                del self.calls[owner]
-                if calls:
-                    self.calls[owner] = calls
-                return call
-        return None
+    def next(self) -> list[_Call]:
+        """The next calls to run together, all of one owner, none of a tenant that has its part already; may be none.
+
+        The owner's next turn is the last.
+        """
+        if self.running < self.most:
+            for owner, calls in self.calls.items():
+                if self.of_tenant[calls[0].tenant] < self.most_each:
+                    taken = [calls.popleft()]
+                    while calls and len(taken) < self.together and calls[0].alike(taken[0]):
+                        taken.append(calls.popleft())
+                    del self.calls[owner]
+                    if calls:
+                        self.calls[owner] = calls
+                    return taken
+        return []
 
     def enter(self, call: _Call) -> None:
         """Count a call that runs."""
@@ -82,15 +95,16 @@ class Sandbox:
         self._children = children
         self._idle: list[Child] = []
         self._starting: set[asyncio.Task[None]] = set()
-        self._busy: dict[Child, _Call] = {}
+        self._busy: dict[Child, list[_Call]] = {}
         self._taken = 0
         hurry_s, half = self._limits.hurry_s, max(1, children // 2)
-        self._quick = _Line(children, half, hurry_s)
+        self._quick = _Line(children, half, hurry_s, _TOGETHER)
         self._new = _Line(max(1, children - 2), 1, hurry_s)
         self._slow = _Line(1, 1, self._limits.wall_s)
         self._lines = (self._quick, self._new, self._slow)
         self._known: dict[Hashable, _Line] = {}
         self._closed = False
+        self._to_begin = False
 
     def call(
         self, code: bytes, argument: bytes, *, tenant: Hashable, owner: Hashable, task: bytes = CALL
@@ -104,7 +118,9 @@ class Sandbox:
             answer.cancel()
             return answer
         self._known.get(owner, self._new).push(_Call(tenant, owner, task, code, argument, answer))
-        self._begin()
+        if not self._to_begin:  # what comes at once runs together
+            self._to_begin = True
+            asyncio.get_running_loop().call_soon(self._begin)
         return answer
 
     def waiting(self, owner: Hashable) -> int:
@@ -115,7 +131,7 @@ class Sandbox:
         """Kill every child and cancel all calls."""
         self._closed = True
         waiting = [call for line in self._lines for calls in line.calls.values() for call in calls]
-        for call in (*waiting, *self._busy.values()):
+        for call in (*waiting, *(call for calls in self._busy.values() for call in calls)):
             call.answer.cancel()
         for line in self._lines:
             line.calls.clear()
@@ -127,51 +143,59 @@ class Sandbox:
 
     def _begin(self) -> None:
         """Run what may run now."""
+        self._to_begin = False
         for line in self._lines:
-            while self._taken < self._children and (call := line.next()) is not None:
-                self._take(line, call)
+            while self._taken < self._children and (calls := line.next()):
+                self._take(line, calls)
 
-    def _take(self, line: _Line, call: _Call) -> None:
+    def _take(self, line: _Line, calls: list[_Call]) -> None:
         self._taken += 1
-        line.enter(call)
+        line.enter(calls[0])
         if self._idle:
-            self._run(self._idle.pop(), line, call)
+            self._run(self._idle.pop(), line, calls)
         else:
-            task = asyncio.get_running_loop().create_task(self._start(line, call))
+            task = asyncio.get_running_loop().create_task(self._start(line, calls))
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
 
-    async def _start(self, line: _Line, call: _Call) -> None:
+    async def _start(self, line: _Line, calls: list[_Call]) -> None:
         child = Child(self._limits)
         try:
             await child.start()
         except NotStarted as none:
-            if not call.answer.done():
-                call.answer.set_exception(none)
-            self._give(line, call)
+            for call in calls:
+                if not call.answer.done():
+                    call.answer.set_exception(none)
+            self._give(line, calls[0])
         except asyncio.CancelledError:
-            call.answer.cancel()
+            for call in calls:
+                call.answer.cancel()
             raise
         else:
-            self._run(child, line, call)
+            self._run(child, line, calls)
 
-    def _run(self, child: Child, line: _Line, call: _Call) -> None:
-        self._busy[child] = call
-        ended = child.call(call.task, call.code, call.argument, within_s=line.within_s)
-        ended.add_done_callback(partial(self._ran, child, line, call))
+    def _run(self, child: Child, line: _Line, calls: list[_Call]) -> None:
+        self._busy[child] = calls
+        arguments = [call.argument for call in calls]
+        ended = child.call(calls[0].task, calls[0].code, arguments, within_s=line.within_s)
+        for call, answer in zip(calls, ended, strict=True):
+            answer.add_done_callback(partial(self._answered, line, call))
+        ended[-1].add_done_callback(partial(self._ran, child, line, calls[0]))
 
-    def _ran(self, child: Child, line: _Line, call: _Call, ended: asyncio.Future[Answer]) -> None:
-        del self._busy[child]
+    def _answered(self, line: _Line, call: _Call, ended: asyncio.Future[Answer]) -> None:
         answer = ended.result()
-        if child.alive and child.calls < _CALLS:
-            self._idle.append(child)
-        else:
-            child.kill()
         if answer.late and line is not self._slow and not self._closed:
             self._slow.push(call)
         elif not call.answer.done():
             call.answer.set_result(answer)
-        self._know(call.owner, self._slow if answer.took_s > self._limits.hurry_s or answer.late else self._quick)
+        self._know(call.owner, self._slow if answer.late or answer.took_s > self._limits.hurry_s else self._quick)
+
+    def _ran(self, child: Child, line: _Line, call: _Call, _ended: asyncio.Future[Answer]) -> None:
+        del self._busy[child]
+        if child.alive and child.calls < _CALLS:
+            self._idle.append(child)
+        else:
+            child.kill()
         self._give(line, call)
 
     def _know(self, owner: Hashable, line: _Line) -> None:

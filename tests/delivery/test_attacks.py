@@ -52,6 +52,7 @@ async def test_attacks_are_contained_while_two_hundred_others_a_second_go_on(
             assert sink.by_path() == {"/plain": 201, "/changed": 201}
             assert {json.loads(one.body)["n"] for one in sink.arrivals if one.path == "/changed"} == set(range(1, 11))
         assert await rows(conn, "SELECT DISTINCT state FROM history WHERE event_type = 'good'") == [("delivered",)]
+        await until_true(conn, "SELECT count(*) > 0 FROM attempts WHERE event_type = 'attack'", 10)
         attacked = "SELECT DISTINCT reason FROM attempts WHERE event_type = 'attack'"
         assert await rows(conn, attacked) == [("transformation_failed",)]
     finally:

@@ -15,7 +15,7 @@ from relay.db import Conn
 from relay.delivery.live import Dispatched
 from relay.runtime import Worker
 from relay.settings import Settings
-from tests.delivery.crew import fan_out, open_crew, rows
+from tests.delivery.crew import fan_out, handed_out, open_crew, rows
 from tests.delivery.receiver import answers, receiving
 from tests.running import until_true
 from tests.shop import Shop, accepted, open_shop
@@ -136,6 +136,33 @@ async def test_a_transformation_cancels_its_delivery(crew: Worker, shop: Shop, c
         assert [one.body for one in receiver.requests] == [b'{"n": 1}']
     ended = await rows(conn, "SELECT state, reason, attempts FROM history ORDER BY id")
     assert ended == [("delivered", "ok", 1), ("cancelled", "cancelled_by_transformation", 0)]
+
+
+async def test_a_fifo_lane_keeps_its_order_and_goes_on_past_what_is_cancelled(
+    crew: Worker, shop: Shop, conn: Conn
+) -> None:
+    async with receiving(answers(ANSWER % 200)) as receiver:
+        cancels = "function transform(w) { w.cancel = w.payload.n % 2 > 0; w.payload.seen = 1; return w }"
+        await shop.endpoint(receiver.url(), fifo=True, transformation=cancels)
+        await shop.send(10)
+        await fan_out(shop)
+        for lane in await handed_out(conn):
+            await crew.holder.hold(lane)
+        await until_true(conn, DONE, 10)
+        assert [json.loads(one.body) for one in receiver.requests] == [{"n": n, "seen": 1} for n in range(0, 10, 2)]
+    ended = await rows(conn, "SELECT reason FROM history ORDER BY id")
+    assert [reason for (reason,) in ended] == ["ok", "cancelled_by_transformation"] * 5
+
+
+async def test_nothing_is_sent_after_the_sandbox_when_the_claims_are_gone(crew: Worker, shop: Shop, conn: Conn) -> None:
+    async with receiving(answers(ANSWER % 200)) as receiver:
+        await shop.endpoint(receiver.url(), transformation=REWRITES)
+        await shop.send(2)
+        await crew.deliverer.deliver(await fan_out(shop))
+        crew.beats.distrust()  # while the sandbox starts
+        await crew.sender.wait_until_idle()
+        assert receiver.requests == []
+    assert await rows(conn, "SELECT count(*) FROM live WHERE owner IS NOT NULL") == [(2,)]
 
 
 async def test_a_rewritten_url_is_guarded_and_gets_no_credentials_of_the_endpoint(

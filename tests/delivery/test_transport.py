@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
 import pytest
@@ -152,3 +153,11 @@ async def test_closing_cancels_what_is_in_flight() -> None:
     assert transport.in_flight == 0
     with pytest.raises(RuntimeError):
         transport.post(a_post("http://127.0.0.1/"))
+
+
+async def test_a_handle_that_sent_another_method_posts_again(transport: Transport) -> None:
+    async with receiving(answers(OK)) as receiver:
+        for method in ("PUT", "POST", "PATCH", "POST"):
+            assert (await transport.post(replace(a_post(receiver.url()), method=method))).status == 200
+    assert [one.line.partition(" ")[0] for one in receiver.requests] == ["PUT", "POST", "PATCH", "POST"]
+    assert {one.body for one in receiver.requests} == {b"{}"}

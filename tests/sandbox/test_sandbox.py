@@ -120,6 +120,16 @@ async def settled(futures: Sequence[asyncio.Future[Answer]]) -> Sequence[asyncio
     return futures
 
 
+async def test_calls_that_ran_together_with_a_slow_one_are_called_again() -> None:
+    code = b"function transform(w) { while (w.payload > 8) {} return w }"
+    async with opened() as sandbox:
+        await sandbox.call(code, b'{"payload":0}', tenant=1, owner=1)  # now it is known to be quick
+        calls = [sandbox.call(code, b'{"payload":%d}' % n, tenant=1, owner=1) for n in range(11)]
+        answers = await asyncio.gather(*calls)
+    assert [msgspec.json.decode(answer.text)["payload"] for answer in answers[:9]] == list(range(9))
+    assert [answer.error for answer in answers[9:]] == [TOO_LONG] * 2
+
+
 async def test_a_child_that_is_killed_costs_its_own_call_only() -> None:
     async with opened(1, wall_s=30) as sandbox:
         await answer_of(sandbox, SAME)
