@@ -28,18 +28,17 @@ from api.graphql.recovery import RecoveryMutation
 from api.graphql.scalars import SCALARS
 from api.graphql.schedule import ScheduleMutation
 from api.graphql.secrets import EndpointSecretMutation
-from api.graphql.transformations import TransformationQuery
+from api.graphql.transformations import TransformationMutation
 from api.graphql.type_import import TypeImportMutation
 
 _QUERIES = (
     queries.Query, JobQuery, QueueQuery, ActivityQuery, AnalyticsQuery, ClientQuery, ApiKeyQuery, EventTypeQuery, AuditQuery,
-    ExplainQuery, TransformationQuery,
+    ExplainQuery,
 )  # fmt: skip
 _MUTATIONS = (
     mutations.Mutation, EndpointStateMutation, ScheduleMutation, RecoveryMutation, JobMutation, QueueMutation,
     ClientMutation, ApiKeyMutation, EndpointSecretMutation, EventTypeMutation, ErasureMutation,
-    FilterMutation,
-    TypeImportMutation,
+    FilterMutation, TypeImportMutation, TransformationMutation,
 )  # fmt: skip
 Query = merge_types("Query", _QUERIES)
 Mutation = merge_types("Mutation", _MUTATIONS)

@@ -66,10 +66,10 @@ class TransformationTestResult:
 
 
 @strawberry.type
-class TransformationQuery:
-    """What is asked about transformations."""
+class TransformationMutation:
+    """What can be tried of transformations."""
 
-    @strawberry.field(directives=[Needs(scope=Scope.READ)])
+    @strawberry.mutation(directives=[Needs(scope=Scope.READ)])
     async def test_transformation(self, info: RelayInfo, input: TestTransformationInput) -> TransformationTestResult:
         """Run a transformation; nothing is sent and nothing is stored."""
         web, code = info.context.web, sized(input.code, field="code")

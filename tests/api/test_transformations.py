@@ -11,7 +11,7 @@ from tests.delivery.crew import rows
 SHOWN = "id transformation transformationVersion transformationOnError"
 CREATE = f"mutation($input: CreateEndpointInput!) {{ createEndpoint(input: $input) {{ endpoint {{ {SHOWN} }} }} }}"
 UPDATE = f"mutation($id: ID!, $input: UpdateEndpointInput!) {{ updateEndpoint(id: $id, input: $input) {{ {SHOWN} }} }}"
-TRY = """query($input: TestTransformationInput!) { testTransformation(input: $input) {
+TRY = """mutation($input: TestTransformationInput!) { testTransformation(input: $input) {
     success result { method url headers payload cancel } error logs executionMs } }"""
 NEW = {"url": "http://127.0.0.1:9999/", "eventTypes": ["*"]}
 CODE = "function transform(webhook) { return webhook }"
