@@ -7,8 +7,7 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from strawberry.dataloader import DataLoader
-
+from api.graphql.shared_loads import DataLoader
 from relay.catalog import credentials, endpoints, secrets, type_revisions
 from relay.catalog.endpoints import Endpoint
 from relay.catalog.type_revisions import Revision

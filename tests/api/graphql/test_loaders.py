@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import pytest
 from psycopg import AsyncConnection
 
+from api.graphql.shared_loads import DataLoader
 from relay.db import Conn
 from relay.ids import Uuid7
 from tests.api.conftest import Api
@@ -105,3 +107,23 @@ async def test_no_count_is_made_that_nobody_asked_for(api: Api, monkeypatch: pyt
     with statements(monkeypatch) as seen:
         await api.data("{ events { nodes { id } pageInfo { hasNextPage } } }")
     assert len(seen) == 1
+
+
+async def test_who_goes_away_takes_what_is_loaded_from_nobody_else() -> None:
+    go_on = asyncio.Event()
+
+    async def load(keys: list[int]) -> list[int]:
+        await go_on.wait()
+        return keys
+
+    loader = DataLoader(load)
+    leaving, staying = (asyncio.create_task(_awaited(loader.load(1))) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    go_on.set()
+    assert await staying == 1
+    assert leaving.cancelled()
+
+
+async def _awaited(load: Awaitable[int]) -> int:
+    return await load
