@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import LiteralString
 
@@ -52,7 +53,8 @@ class Running:
 
     def signal(self, what: signal.Signals) -> None:
         for member in self.family():
-            member.send_signal(what)
+            with suppress(psutil.NoSuchProcess):  # a child that just ended by itself
+                member.send_signal(what)
 
     def kill(self) -> None:
         if self.process.poll() is None:

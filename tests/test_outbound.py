@@ -31,6 +31,7 @@ OTLP = (
 OWN = "to this installation's own pages, at the address its operator gave or it listens on"
 NAMES = "to the system's resolver only; the guard is asked about what it says before anybody connects there"
 CHILD = "to nobody: one end of a pair of sockets, whose other end its own child has"
+COPY = "to the copy of the system that a drill has made on this machine"
 NOTHING = "to nothing: options and error numbers"
 
 #: File → what of it can connect, and to where. A new one belongs here only if no customer chooses where it goes.
@@ -53,6 +54,10 @@ PLACES: dict[str, tuple[str, set[str]]] = {
     "relay/up/development.py": (NAMES, {"getaddrinfo()"}),
     "relay/cli/api_client.py": (OWN, {"urllib3"}),
     "relay/doctor/metrics.py": (OWN, {"urllib3"}),
+    "relay/drill/copy.py": (COPY, {"connect()", "urllib.request", "urlopen()"}),
+    "relay/drill/proxy.py": (COPY, {"open_connection()"}),
+    "relay/drill/self_test.py": (COPY, {"connect()"}),
+    "relay/drill/traffic.py": (COPY, {"urllib3"}),
     "deploy/health.py": (OWN, {"http.client"}),
 }
 

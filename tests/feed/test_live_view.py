@@ -195,7 +195,7 @@ async def publish(counted: Any, settings: Settings, tenant_id: UUID, *watchers: 
         count(watchers, got)
         return set(got.values()) == {LINES}
 
-    await until(all_have_all, what="all lines")
+    await until(all_have_all, 120, what="all lines")
     return taken
 
 
