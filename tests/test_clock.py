@@ -101,10 +101,10 @@ async def test_a_roll_up_that_takes_long_holds_up_no_lane(settings: Settings, sh
     await shop.endpoint(NOWHERE)
     async with open_crew(settings) as crew, conn.transaction():
         await conn.execute("LOCK TABLE rollups")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await crew.clock._tick()
             await until_true(
-                conn, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'rollups'::regclass", 5
+                conn, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'rollups'::regclass", 20
             )
             await shop.send(1)
             await fan_out(shop, window=0)
