@@ -14,14 +14,14 @@ run: setup  ## start everything on this machine (Ctrl-C stops it)
 	@$(BIN)/relay up --end-with-parent
 
 test: setup-dev  ## the tests that need only Python and its packages
-	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not system"
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not system"
 	@echo "Left out: $$($(SYSTEM_TESTS)) tests marked 'system' (make check runs them; .ci/run installs what they need)."
 
 check: setup-dev  ## what CI runs: lint, format, types, every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest -q -n 4 --dist worksteal
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal
 
 proof: setup-dev  ## the long lists at full size, and the benchmarks of the core; REPORT names the file of figures
 	@rm -f $(REPORT)
