@@ -169,7 +169,9 @@ def page() -> Iterator[Page]:
 def run_tab(page: Page, name: str) -> dict[str, Any]:
     """Open a tab, run its operation, and return the answer once the result pane shows it."""
     page.locator(".graphiql-tabs").get_by_role("button", name=name, exact=True).click()
-    page.locator(".graphiql-query-editor .CodeMirror-lines").filter(has_text=re.compile(rf"(query|mutation) {name}\b")).wait_for()
+    page.locator(".graphiql-query-editor .CodeMirror-lines").filter(
+        has_text=re.compile(rf"(query|mutation) {name}\b")
+    ).wait_for()
     with page.expect_response(lambda got: f" {name}" in (got.request.post_data or "")) as answer:
         page.get_by_role("button", name="Execute query").click()
     page.locator(".result-window").get_by_text(re.compile(r'"(data|errors)"')).first.wait_for()
