@@ -133,7 +133,7 @@ def test_cpu_of_a_child_that_is_gone_is_still_counted() -> None:
         process.stdout.readline()
         seconds = cpu.used_by_tree(psutil.Process(process.pid))
         process.communicate(b"\n")
-    assert 0.2 <= seconds < 2
+    assert 0.18 <= seconds < 2  # the kernel counts in hundredths
 
 
 def test_a_budget_is_passed_exceeded_or_not_measured() -> None:
