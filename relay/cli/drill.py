@@ -14,6 +14,7 @@ from relay.drill.copy import refuse_real_servers
 from relay.drill.faults import FAULTS
 from relay.drill.run import Options, Outcome, drill
 from relay.drill.self_test import self_test
+from relay.up.development import chosen_procfile
 
 _EXAMPLES = """examples:
   relay drill
@@ -58,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """Run it to its end; 1 when something is not as it must be."""
     environ = dict(os.environ)
     refuse_real_servers(environ)
-    here, checkout = Path("Procfile"), Path(__file__).parents[2] / "Procfile"
-    options = Options(here if here.exists() else checkout, minutes=args.minutes, rate=args.rate, only=args.only)
+    options = Options(chosen_procfile(), minutes=args.minutes, rate=args.rate, only=args.only)
     return _self_test(options, environ) if args.self_test else _drill(args, options, environ)
 
 

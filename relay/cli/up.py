@@ -8,6 +8,7 @@ from pathlib import Path
 
 from relay.cli.environment import data_dir
 from relay.processes import end_with_parent
+from relay.up.development import chosen_procfile
 from relay.up.run import Options, up
 
 _SUMMARY = "run Relay on this machine: Postgres, Valkey, web and workers; Ctrl-C stops all"
@@ -25,6 +26,4 @@ def run(arguments: argparse.Namespace) -> int:
     """Start everything and stay until told to stop."""
     if arguments.end_with_parent:
         end_with_parent()
-    here, checkout = Path("Procfile"), Path(__file__).parents[2] / "Procfile"
-    procfile = arguments.procfile or (here if here.exists() else checkout)
-    return up(Options(data_dir=data_dir(), procfile=procfile), os.environ)
+    return up(Options(data_dir=data_dir(), procfile=chosen_procfile(arguments.procfile)), os.environ)

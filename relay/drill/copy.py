@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -193,7 +192,7 @@ class Copy:
 
     async def ready(self, name: str) -> None:
         """Wait until a process says that it is ready."""
-        await until(partial(_refusal, f"{self._pages[name]}/health/ready"), what=name)
+        await until(partial(development.page_refusal, f"{self._pages[name]}/health/ready"), what=name)
 
 
 async def until(refusal: Callable[[], str | None], *, what: str) -> None:
@@ -204,11 +203,3 @@ async def until(refusal: Callable[[], str | None], *, what: str) -> None:
         if loop.time() > deadline:
             raise Unavailable(f"{what} did not get ready in {_START_TIMEOUT_S:g} s ({reason}).")
         await asyncio.sleep(_LOOK_EVERY_S)
-
-
-def _refusal(url: str) -> str | None:
-    try:
-        with urllib.request.urlopen(url, timeout=2.0):  # noqa: S310 - a page of our own child
-            return None
-    except OSError as cause:
-        return str(cause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 from relay.drill.copy import Copy
 from relay.drill.faults import FAULTS, Fault
 from relay.drill.ledger import Ledger
-from relay.drill.traffic import Producers, Tamper, receiver
+from relay.drill.traffic import Producers, Tamper, keep_all, receiver
 from relay.verify.ledger import verify
 
 ORDERED = "/ordered"
@@ -155,7 +156,7 @@ async def within(limit_s: float, condition: Callable[[], object]) -> bool:
 
 @contextlib.asynccontextmanager
 async def running(
-    options: Options, environ: Mapping[str, str], *, keep: Tamper | None = None, fail: Tamper | None = None
+    options: Options, environ: Mapping[str, str], *, keep: Tamper = keep_all, fail: Tamper | None = None
 ) -> AsyncIterator[Drill]:
     """Lend a copy under load; it ends with the block.
 
@@ -163,7 +164,7 @@ async def running(
     """
     folder = _new_folder()
     ledger, copy = Ledger(PATHS, frozenset({ORDERED})), Copy(folder, options.procfile, environ)
-    sink = receiver(ledger, fail=fail) if keep is None else receiver(ledger, keep=keep, fail=fail)
+    sink = receiver(ledger, keep=keep, fail=fail)
     sink.start()
     try:
         await copy.open()
@@ -190,13 +191,14 @@ def _new_folder() -> Path:
 async def drill(options: Options, environ: Mapping[str, str], *, told: Callable[[Outcome], None]) -> Report:
     """Run every fault, in rounds until the time is up; `told` hears of each as it is over."""
     faults = [one for one in FAULTS if not options.only or one.name in options.only]
-    report = Report(left_out=[one.name for one in faults if not one.is_possible()])
+    possible = [one for one in faults if one.is_possible()]
+    report = Report(left_out=[one.name for one in faults if one not in possible])
     until = time.monotonic() + options.minutes * 60
     async with running(options, environ) as running_drill:
-        while not report.outcomes or time.monotonic() < until:
-            for fault in faults:
-                if fault.is_possible() and (len(report.outcomes) < len(faults) or time.monotonic() < until):
-                    report.outcomes.append(await running_drill.suffer(fault))
-                    told(report.outcomes[-1])
+        for done, fault in enumerate(itertools.cycle(possible)):
+            if done >= len(possible) and time.monotonic() > until:
+                break
+            report.outcomes.append(await running_drill.suffer(fault))
+            told(report.outcomes[-1])
         await running_drill.finish(report)
     return report

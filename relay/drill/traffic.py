@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import urllib3
@@ -49,7 +50,7 @@ class Producers:
                 if self._enough.wait(self._pause_s):
                     return
                 while not self._accepted(pool, next(places), lane, n):
-                    threading.Event().wait(_AGAIN_S)
+                    time.sleep(_AGAIN_S)
                 self._ledger.accept(n)
 
     def _accepted(self, pool: urllib3.PoolManager, url: str, lane: int, n: int) -> bool:
@@ -61,10 +62,16 @@ class Producers:
         return answer.status in (200, 202)
 
 
+#: Asked about an arrival: its path, its lane and its number.
 Tamper = Callable[[str, str, int], bool]
 
 
-def receiver(ledger: Ledger, *, keep: Tamper = lambda _path, _lane, _n: True, fail: Tamper | None = None) -> Receiver:
+def keep_all(_path: str, _lane: str, _n: int) -> bool:
+    """Keep every arrival."""
+    return True
+
+
+def receiver(ledger: Ledger, *, keep: Tamper = keep_all, fail: Tamper | None = None) -> Receiver:
     """A receiver that writes each arrival into the ledger, but for those `keep` refuses; what `fail` names it fails."""
 
     def reply(arrival: Arrival) -> int:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import socket
 import sys
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _DEFAULTS: Mapping[str, str] = {
     "WEB_CONCURRENCY": "1",
     "WORKER_PROCESSES": "1",
 }
+
+_PAGE_TIMEOUT_S = 2.0
 
 
 def is_given(environ: Mapping[str, str], name: str) -> bool:
@@ -85,6 +88,21 @@ def local_url(settings: Settings) -> str:
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
     return f"http://{host}:{settings.port}"
+
+
+def page_refusal(url: str) -> str | None:
+    """Why a page of a process of ours does not answer 200; None when it does."""
+    try:
+        with urllib.request.urlopen(url, timeout=_PAGE_TIMEOUT_S):  # noqa: S310 - a page of our own child
+            return None
+    except OSError as cause:
+        return str(cause)
+
+
+def chosen_procfile(given: Path | None = None) -> Path:
+    """The Procfile that is given, else the one here, else the checkout's."""
+    here, checkout = Path("Procfile"), Path(__file__).parents[2] / "Procfile"
+    return given or (here if here.exists() else checkout)
 
 
 def procfile_commands(procfile: Path, environment: Mapping[str, str]) -> list[Command]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +34,6 @@ from relay.up.welcome import welcome
 _START_TIMEOUT_S = 60.0
 _SERVER_GRACE_S = 10.0
 _PATIENCE_S = 3.0  # beyond SHUTDOWN_GRACE_S, so that the processes' own deadline comes first
-_PAGE_TIMEOUT_S = 2.0
 _DEATHS_ALLOWED = 3
 _LOOK_EVERY_S = 0.05
 # Stand in while the settings are checked, before the embedded servers have their ports.
@@ -153,7 +151,7 @@ class _Run:
         for child in self._processes:
             base = {"web": url, "worker": metrics_url}.get(child.command.name)
             if base is not None:
-                await self._until(partial(_page_refusal, f"{base}/health/ready"), child=child)
+                await self._until(partial(development.page_refusal, f"{base}/health/ready"), child=child)
         self._log.block(
             welcome(settings, url=url, data_dir=self._data_dir, metrics_url=metrics_url, client_secret=secret)
         )
@@ -206,12 +204,3 @@ async def _one_client(settings: Settings) -> str | None:
     async with await psycopg.AsyncConnection.connect(settings.database_url) as conn:
         _, secret = await tenants.ensure(conn, tenants.DEFAULT_NAME, vault=Vault.of(settings))
         return secret
-
-
-def _page_refusal(url: str) -> str | None:
-    """Why a page does not answer 200; None when it does."""
-    try:
-        with urllib.request.urlopen(url, timeout=_PAGE_TIMEOUT_S):  # noqa: S310 - a page of our own child
-            return None
-    except OSError as cause:
-        return str(cause)
