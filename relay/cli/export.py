@@ -15,7 +15,7 @@ from relay.cli.api_client import add_connection, connect
 from relay.cli.config_changes import Found, list_found
 from relay.cli.config_entries import RETRIES, VERSION, retries, same
 from relay.cli.config_kinds import Kind, served_kinds
-from relay.errors import Invalid
+from relay.cli.terminal import print_or_write
 
 _EXAMPLES = """examples:
   relay export
@@ -46,13 +46,7 @@ def run(args: argparse.Namespace) -> int:
     client = connect(args)
     found = [(kind, list_found(client, kind)) for kind in served_kinds(client)]
     text = config_file.write(document(found, ids=args.ids))
-    if args.out is None:
-        print(text, end="")
-        return 0
-    try:
-        args.out.write_text(text, encoding="utf-8")
-    except OSError as cause:
-        raise Invalid(f"--out: {args.out} cannot be written ({cause.strerror}).") from cause
+    print_or_write(text, args.out)
     return 0
 
 

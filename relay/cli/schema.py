@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from relay.cli.api_client import add_connection, connect
-from relay.errors import Invalid
+from relay.cli.terminal import print_or_write
 
 _EXAMPLES = """examples:
   relay schema
@@ -31,11 +31,5 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Fetch the schema and print or write it."""
     sdl = connect(args).text("/graphql/schema").rstrip("\n") + "\n"
-    if args.out is None:
-        print(sdl, end="")
-        return 0
-    try:
-        args.out.write_text(sdl, encoding="utf-8")
-    except OSError as cause:
-        raise Invalid(f"--out: {args.out} cannot be written ({cause.strerror}).") from cause
+    print_or_write(sdl, args.out)
     return 0

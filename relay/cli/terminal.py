@@ -11,9 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
+
+from relay.errors import Invalid
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -69,6 +72,17 @@ def excerpt(text: str, *, limit: int) -> str:
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON, in ASCII: it reads the same whatever the terminal's encoding."""
     print(json.dumps(value), flush=True)
+
+
+def print_or_write(text: str, out: Path | None) -> None:
+    """Print a text as it is, or write it into the file of `--out`; Invalid where that cannot be."""
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as cause:
+        raise Invalid(f"--out: {out} cannot be written ({cause.strerror}).") from cause
 
 
 def iso(moment: datetime) -> str:
