@@ -104,7 +104,7 @@ class Destinations:
                       circuit_threshold, terminal_status_codes,
                       EXISTS (SELECT FROM credentials WHERE endpoint_id = endpoints.id), format, gzip,
                       transformation, transformation_on_error
-               FROM endpoints WHERE id = ANY(%s::uuid[])""",
+               FROM endpoints WHERE id = ANY(%b::uuid[])""",
             (list(ids),),
         )
         endpoints = await rows.fetchall()
@@ -142,7 +142,7 @@ class Destinations:
         """What signs, by owner; an owner of one that cannot be opened gets into `unreadable`, and holds up no other."""
         rows = await conn.execute(
             """SELECT owner_id, sealed, key_id, extract(epoch FROM expires_at)::float8 FROM secrets
-               WHERE owner_id = ANY(%s::uuid[]) AND (expires_at IS NULL OR expires_at > now()) ORDER BY owner_id, slot""",
+               WHERE owner_id = ANY(%b::uuid[]) AND (expires_at IS NULL OR expires_at > now()) ORDER BY owner_id, slot""",
             (list(owners),),
         )
         found: dict[UUID, tuple[tuple[str, float | None], ...]] = {}
@@ -160,7 +160,7 @@ async def read_contents(conn: Conn, event_ids: Iterable[UUID]) -> dict[UUID, Con
     """The contents of these events by id; one that is missing is gone for good."""
     rows = await conn.execute(
         """SELECT id, coalesce(payload, ''), content_type, headers, max_attempts, type, payload IS NULL, subject
-           FROM events WHERE id = ANY(%s::uuid[])""",
+           FROM events WHERE id = ANY(%b::uuid[])""",
         (list(set(event_ids)),),
     )
     return {row[0]: Content(*row) async for row in rows}

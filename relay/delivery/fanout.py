@@ -220,7 +220,7 @@ def _shortened(head: Head, done: int) -> Head:
 
 async def _read_events(conn: Conn, entries: Sequence[Entry]) -> list[_Event]:
     rows = await conn.execute(
-        "SELECT id, type, priority, endpoint_id FROM events WHERE id = ANY(%s::uuid[])",
+        "SELECT id, type, priority, endpoint_id FROM events WHERE id = ANY(%b::uuid[])",
         ([entry.event_id for entry in entries],),
     )
     found: dict[UUID, tuple[str | None, int, UUID | None]] = {row[0]: row[1:] async for row in rows}
@@ -230,7 +230,7 @@ async def _read_events(conn: Conn, entries: Sequence[Entry]) -> list[_Event]:
 async def _prove(conn: Conn, entries: Sequence[Entry], matched: Sequence[int]) -> None:
     await conn.execute(
         """INSERT INTO fanouts (event_id, tenant_id, matched, config_version)
-           SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::int[], %s::int8[])""",
+           SELECT * FROM unnest(%b::uuid[], %b::uuid[], %b::int[], %b::int8[])""",
         (
             [entry.event_id for entry in entries],
             [entry.tenant_id for entry in entries],

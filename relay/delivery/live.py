@@ -112,8 +112,8 @@ async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list
     """
     rows = await conn.execute(
         """WITH r AS MATERIALIZED (
-            SELECT *, lane LIKE 'fifo:%%' AS ordered FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::int2[],
-                %s::text[], %s::int8[], %s::bool[])
+            SELECT *, lane LIKE 'fifo:%%' AS ordered FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::uuid[], %b::int2[],
+                %b::text[], %b::int8[], %b::bool[])
                 WITH ORDINALITY AS r (id, tenant_id, event_id, endpoint_id, tier, lane, fence, waits, i)),
         closed AS MATERIALIZED (
             SELECT endpoint_id, key, key = '' AND (gate_closed(paused, gate_reason, gate_until) OR pace_per_sec IS NOT NULL
@@ -166,7 +166,7 @@ async def claim(conn: Conn, dispatched: Sequence[Dispatched], *, worker: int) ->
     """
     rows = await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[]) AS u (id, fence))
+        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%b::uuid[], %b::int8[]) AS u (id, fence))
         UPDATE live l SET owner = %s FROM u, endpoints e, lanes g
         WHERE l.id = u.id AND l.fence = u.fence AND l.owner IS NULL AND e.id = l.endpoint_id
           AND g.endpoint_id = l.endpoint_id AND g.key = ''
@@ -185,7 +185,7 @@ async def put_back(conn: Conn, claimed: Sequence[Claimed]) -> None:
     """
     await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[], %s::int8[]) AS u (id, fence, owner)),
+        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%b::uuid[], %b::int8[], %b::int8[]) AS u (id, fence, owner)),
         w AS (
             UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, due_at = now(), reason = coalesce(l.reason, %s)
             FROM u WHERE l.id = u.id AND l.fence = u.fence AND (l.owner IS NULL OR l.owner = u.owner)
@@ -229,8 +229,8 @@ async def give_back(conn: Conn, *, worker: int, only: Sequence[tuple[UUID, int]]
     done = await conn.execute(
         """WITH x AS MATERIALIZED (
             SELECT id FROM live l WHERE fence IS NOT NULL AND owner = %s
-              AND (%s::uuid[] IS NULL OR EXISTS (
-                  SELECT 1 FROM unnest(%s::uuid[], %s::int8[]) AS u (id, fence) WHERE u.id = l.id AND u.fence = l.fence))
+              AND (%b::uuid[] IS NULL OR EXISTS (
+                  SELECT 1 FROM unnest(%b::uuid[], %b::int8[]) AS u (id, fence) WHERE u.id = l.id AND u.fence = l.fence))
             ORDER BY id FOR UPDATE SKIP LOCKED),
         w AS (
             UPDATE live l SET fence = NULL, owner = NULL, sent_at = NULL, due_at = now(), lost = l.lost + %s

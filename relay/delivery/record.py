@@ -62,9 +62,9 @@ async def record(conn: Conn, batch: Sequence[Recorded]) -> list[UUID]:
     careless = all(one.delivery.seq is None and isinstance(one.outcome, Delivered | Retry) for one in batch)
     rows = await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', %s, true)),
-        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%s::uuid[], %s::int8[], %s::int8[], %s::text[], %s::float8[],
-                %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::jsonb[], %s::jsonb[], %s::bytea[], %s::bool[],
-                %s::text[], %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::float4[], %s::text[]) AS u (id,
+        u AS MATERIALIZED (SELECT u.* FROM s, unnest(%b::uuid[], %b::int8[], %b::int8[], %b::text[], %b::float8[],
+                %b::text[], %b::text[], %b::text[], %b::int[], %b::text[], %b::jsonb[], %b::jsonb[], %b::bytea[], %b::bool[],
+                %b::text[], %b::float4[], %b::float4[], %b::float4[], %b::float4[], %b::float4[], %b::text[]) AS u (id,
                 fence, owner, state, delay_s, reason, attempt_reason, url, status, error, request_headers, response_headers,
                 body, body_truncated, peer_ip, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms, event_type)),
         f AS (DELETE FROM live l USING u WHERE u.state <> 'waiting' AND l.id = u.id AND l.fence = u.fence
@@ -104,8 +104,8 @@ async def move_heads(conn: Conn, batch: Sequence[Recorded], dead: Sequence[UUID]
     """
     await conn.execute(
         """WITH u AS MATERIALIZED (
-            SELECT * FROM unnest(%s::uuid[], %s::int8[], %s::uuid[], %s::text[], %s::bool[], %s::text[], %s::text[], %s::int[],
-                %s::float4[]) AS u (id, fence, endpoint_id, key, final, reason, url, status, total_ms)),
+            SELECT * FROM unnest(%b::uuid[], %b::int8[], %b::uuid[], %b::text[], %b::bool[], %b::text[], %b::text[], %b::int[],
+                %b::float4[]) AS u (id, fence, endpoint_id, key, final, reason, url, status, total_ms)),
         late AS (
             UPDATE live l SET attempts = l.attempts + 1, released_fence = NULL
             FROM u WHERE l.id = u.id AND l.released_fence = u.fence AND u.reason IS NOT NULL
@@ -115,7 +115,7 @@ async def move_heads(conn: Conn, batch: Sequence[Recorded], dead: Sequence[UUID]
             SELECT id, attempts, tenant_id, endpoint_id, reason, url, status, total_ms FROM late)
         UPDATE lanes l SET ready_at = least(l.ready_at, now()), blocked_by = coalesce(x.blocks, l.blocked_by)
         FROM (SELECT DISTINCT ON (endpoint_id, key) endpoint_id, key,
-                  CASE WHEN id = ANY(%s::uuid[]) AND blocks_lane(endpoint_id) THEN id END AS blocks
+                  CASE WHEN id = ANY(%b::uuid[]) AND blocks_lane(endpoint_id) THEN id END AS blocks
               FROM u WHERE final ORDER BY endpoint_id, key, blocks) x
         WHERE l.endpoint_id = x.endpoint_id AND l.key = x.key""",
         (*_head_columns(batch), list(dead)),

@@ -69,7 +69,7 @@ async def lock(conn: Conn, wants: Sequence[Want]) -> None:
     rest = [want.lane for want in wants if want.lane.key or not want.changes_gate]
     if alone:
         await conn.execute(
-            """SELECT 1 FROM lanes WHERE endpoint_id = ANY(%s::uuid[]) AND key = ''
+            """SELECT 1 FROM lanes WHERE endpoint_id = ANY(%b::uuid[]) AND key = ''
                ORDER BY endpoint_id FOR NO KEY UPDATE""",
             (alone,),
         )
@@ -77,7 +77,7 @@ async def lock(conn: Conn, wants: Sequence[Want]) -> None:
         await conn.execute(
             """SELECT 1 FROM lanes l JOIN (
                    SELECT DISTINCT endpoint_id, unnest(ARRAY['', key]) AS key
-                   FROM unnest(%s::uuid[], %s::text[]) AS u (endpoint_id, key)) w USING (endpoint_id, key)
+                   FROM unnest(%b::uuid[], %b::text[]) AS u (endpoint_id, key)) w USING (endpoint_id, key)
                ORDER BY l.endpoint_id, l.key FOR SHARE OF l""",
             ([lane.endpoint_id for lane in rest], [lane.key for lane in rest]),
         )
@@ -93,8 +93,8 @@ async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Ta
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
         w AS MATERIALIZED (
             SELECT u.i, u.key, u.row_fence, g.*, CASE WHEN u.probes THEN 1 WHEN g.closed THEN 0 ELSE u.n END AS n
-            FROM s, unnest(%(endpoints)s::uuid[], %(keys)s::text[], %(fences)s::int8[], %(row_fences)s::int8[],
-                           %(limits)s::int[], %(probes)s::bool[])
+            FROM s, unnest(%(endpoints)b::uuid[], %(keys)b::text[], %(fences)b::int8[], %(row_fences)b::int8[],
+                           %(limits)b::int[], %(probes)b::bool[])
                 WITH ORDINALITY AS u (endpoint_id, key, fence, row_fence, n, probes, i)
             JOIN lanes l ON l.endpoint_id = u.endpoint_id AND l.key = u.key AND l.fence = u.fence AND l.owner = %(worker)s
             JOIN gates g ON g.endpoint_id = u.endpoint_id),
@@ -131,8 +131,8 @@ async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[
     rows = await conn.execute(
         """WITH w AS MATERIALIZED (
             SELECT u.i, u.key, u.row_fence, g.*, u.probes OR NOT g.closed AS may_go, u.alone
-            FROM unnest(%(endpoints)s::uuid[], %(keys)s::text[], %(fences)s::int8[], %(row_fences)s::int8[],
-                        %(probes)s::bool[], %(alone)s::bool[])
+            FROM unnest(%(endpoints)b::uuid[], %(keys)b::text[], %(fences)b::int8[], %(row_fences)b::int8[],
+                        %(probes)b::bool[], %(alone)b::bool[])
                 WITH ORDINALITY AS u (endpoint_id, key, fence, row_fence, probes, alone, i)
             JOIN lanes l ON l.endpoint_id = u.endpoint_id AND l.key = u.key AND l.fence = u.fence AND l.owner = %(worker)s
             JOIN gates g ON g.endpoint_id = u.endpoint_id WHERE l.blocked_by IS NULL),

@@ -87,8 +87,8 @@ async def store(conn: Conn, candidates: Sequence[Candidate], *, lock_timeout_ms:
         """WITH s AS MATERIALIZED (SELECT set_config('lock_timeout', %s, true)),
         r AS MATERIALIZED (
             SELECT r.* FROM s, unnest(
-                %s::uuid[], %s::uuid[], %s::text[], %s::bytea[], %s::text[], %s::jsonb[], %s::text[], %s::int2[], %s::text[],
-                %s::bytea[], %s::uuid[], %s::int2[], %s::timestamptz[], %s::int[]) AS r (
+                %b::uuid[], %b::uuid[], %b::text[], %b::bytea[], %b::text[], %b::jsonb[], %b::text[], %b::int2[], %b::text[],
+                %b::bytea[], %b::uuid[], %b::int2[], %b::timestamptz[], %b::int[]) AS r (
                 id, tenant_id, type, payload, content_type, headers, subject, priority, key,
                     hash, endpoint_id, max_attempts, deliver_at, delay_s)),
         k AS (
@@ -147,7 +147,7 @@ async def originals(conn: Conn, losers: Sequence[Candidate]) -> dict[UUID, Accep
     """
     rows = await conn.execute(
         """SELECT u.id, i.event_id, i.request_hash, e.created_at, e.scheduled_at
-           FROM unnest(%s::uuid[], %s::uuid[], %s::text[]) AS u (
+           FROM unnest(%b::uuid[], %b::uuid[], %b::text[]) AS u (
                 id, tenant_id, key)
            JOIN idempotency_keys i ON i.tenant_id = u.tenant_id AND i.key = u.key
            LEFT JOIN events e ON e.id = i.event_id
@@ -171,7 +171,7 @@ async def originals(conn: Conn, losers: Sequence[Candidate]) -> dict[UUID, Accep
 async def already_stored(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, Accepted]:
     """Receipts of those ids that are stored: after a lost connection nobody knows whether the commit was carried out."""
     rows = await conn.execute(
-        "SELECT id, created_at, scheduled_at FROM events WHERE id = ANY(%s::uuid[])", (list(ids),)
+        "SELECT id, created_at, scheduled_at FROM events WHERE id = ANY(%b::uuid[])", (list(ids),)
     )
     return {row[0]: Accepted(row[0], row[1], row[2]) async for row in rows}
 

@@ -70,7 +70,7 @@ class Hints:
 async def lock_shards(conn: Conn, shards: Sequence[int]) -> list[int]:
     """Lock those of the shards that nobody else drains, until the transaction ends; return them."""
     rows = await conn.execute(
-        "SELECT s FROM unnest(%s::int[]) AS s WHERE pg_try_advisory_xact_lock(%s, s) ORDER BY s", (list(shards), _LOCK)
+        "SELECT s FROM unnest(%b::int[]) AS s WHERE pg_try_advisory_xact_lock(%s, s) ORDER BY s", (list(shards), _LOCK)
     )
     return [row[0] async for row in rows]
 
@@ -91,7 +91,7 @@ async def read_head(conn: Conn, shards: Sequence[int], *, hints: Hints, limit: i
         """WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS snap),
         h AS MATERIALIZED (
             SELECT o.shard, o.n, o.tenant_id, o.event_id
-            FROM unnest(%s::int2[], %s::int8[]) AS u (shard, hint)
+            FROM unnest(%b::int2[], %b::int8[]) AS u (shard, hint)
             CROSS JOIN LATERAL (
                 SELECT shard, n, tenant_id, event_id FROM outbox
                 WHERE shard = u.shard AND n >= u.hint AND failed_reason IS NULL ORDER BY n LIMIT %s) o
@@ -109,7 +109,7 @@ async def read_head(conn: Conn, shards: Sequence[int], *, hints: Hints, limit: i
 async def remove(conn: Conn, entries: Sequence[Entry]) -> None:
     """Delete entries whose deliveries the same transaction stores."""
     await conn.execute(
-        "DELETE FROM outbox o USING unnest(%s::int2[], %s::int8[]) AS u (shard, n) WHERE o.shard = u.shard AND o.n = u.n",
+        "DELETE FROM outbox o USING unnest(%b::int2[], %b::int8[]) AS u (shard, n) WHERE o.shard = u.shard AND o.n = u.n",
         ([entry.shard for entry in entries], [entry.n for entry in entries]),
     )
 
