@@ -64,9 +64,10 @@ async def deliver_low(ids: list[str], fences: list[int]) -> None:
 
 
 @dramatiq.actor(queue_name=QUEUES["lane"])
-async def lane(endpoint: str, key: str, fence: int) -> None:
-    """Hold this lane until it is empty, gated, or its time is over."""
-    await process.relay.holder.hold(Lane(UUID(endpoint), key, fence))
+async def lane(endpoints: list[str], keys: list[str], fences: list[int]) -> None:
+    """Hold each of these lanes until it is empty, gated, or its time is over."""
+    handed_out = zip(map(UUID, endpoints), keys, fences, strict=True)
+    await process.relay.holder.hold([Lane(*one) for one in handed_out])
 
 
 @dramatiq.actor(queue_name=QUEUES["dead_letter"])

@@ -105,7 +105,7 @@ class Queue:
             await self._ring(keys=keys, args=[WAKE_CHANNEL, queue, id, data, _BELL_MS])
 
     async def silence(self, shards: Sequence[int]) -> None:
-        """Let the bells of these shards ring again; a fan-out does this before it looks."""
+        """Let the bells of these shards ring again; a fan-out does this before it looks for the last time."""
         with metrics.REDIS_SECONDS.labels("silence").time():
             await self._redis.delete(*(f"{_BELL}{shard}" for shard in shards))
 

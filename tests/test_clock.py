@@ -9,11 +9,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from relay import messages
 from relay.clock import Clock
 from relay.db import Conn
 from relay.delivery.outcomes import Reason, Retry
 from relay.delivery.record import record
+from relay.messages import Part
 from relay.metrics import cluster
+from relay.queue import QUEUES
 from relay.runtime import Worker
 from relay.settings import Settings
 from tests.delivery.crew import NOWHERE, claimed, fan_out, open_crew, recorded, rows, ticking
@@ -55,9 +58,10 @@ async def test_two_clocks_at_once_start_each_lane_and_each_scheduled_event_once(
     async with two_crews(settings) as crews:
         for _ in range(15):
             await asyncio.gather(*(crew.clock._tick() for crew in crews))
-        messages = await crews[0].queue.length("lane")
+        waiting = await messages.page(crews[0].queue.commands, QUEUES["lane"], Part.READY, offset=0, limit=100)
     assert await rows(conn, "SELECT count(*), count(DISTINCT fence) FROM lanes WHERE fence IS NOT NULL") == [(20, 20)]
-    assert messages == 20
+    handed_out = [fence for message in waiting.messages for fence in message.args["fences"]]
+    assert (len(handed_out), len(set(handed_out))) == (20, 20)
     found = await rows(conn, "SELECT event_id FROM outbox")
     assert sorted(row[0] for row in found) == [receipt.id for receipt in scheduled]  # pyright: ignore[reportArgumentType]
     assert await rows(conn, "SELECT count(*) FROM scheduled") == [(0,)]

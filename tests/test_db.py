@@ -56,7 +56,7 @@ async def test_a_whole_life_of_events_leaves_no_session_state(settings: Settings
             assert await state(own) == []
         async with asyncio.timeout(10):
             for lane in await handed_out(conn):
-                await crew.holder.hold(lane)
+                await crew.holder.hold([lane])
             await crew.holder.stop()
             await crew.beats.beat()
             await crew.clock._lease()

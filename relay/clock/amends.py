@@ -64,7 +64,7 @@ class Amends:
             _LOG.info(
                 "%d deliveries and %d lanes were not taken up and are handed out again", len(dispatched), len(out)
             )
-            await self._queue.enqueue([*hints_for(dispatched), *(lane.hint() for lane in out)])
+            await self._queue.enqueue([*hints_for(dispatched), *lanes.hints_for(out)])
 
     async def rearm(self) -> None:
         """Wake lanes that sleep with work in them."""

@@ -87,7 +87,7 @@ class Starter:
                 room = _LANES_OUT[tier] - await lanes.count_unclaimed(conn, tier=tier)
                 picked = await self._pick(conn, tier, limit=min(room, TENANTS_A_ROUND)) if room > 0 else []
                 if picked:
-                    hints += [lane.hint() for lane in await lanes.hand_out(conn, picked)]
+                    hints += lanes.hints_for(await lanes.hand_out(conn, picked))
         if hints:
             await self._queue.enqueue(hints)
             self._on_more()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -15,6 +15,7 @@ from relay.delivery.deliver import Deliverer
 from relay.delivery.destinations import Destination
 from relay.delivery.holdings import Holdings
 from relay.delivery.lanes import Lane
+from relay.delivery.releasing import Releaser
 from relay.delivery.sender import Sender
 from relay.delivery.take import Taken, Want
 from relay.delivery.taker import Taker
@@ -47,28 +48,27 @@ class LaneHolder:
         self._sender = sender
         self._beats = beats
         self._holdings = holdings
-        self._on_waiting = on_waiting
+        self._releaser = Releaser(db, beats=beats, on_waiting=on_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
-    async def hold(self, lane: Lane) -> None:
-        """Become the holder of a lane that was handed out, unless it is somebody else's; its work goes on in a task."""
+    async def hold(self, handed_out: Sequence[Lane]) -> None:
+        """Become the holder of lanes, but for those that are somebody else's; their work goes on in tasks."""
         await self._beats.ready()
-        if self._stopping or lane.fence in self._holdings.lanes:
+        new = [lane for lane in handed_out if lane.fence not in self._holdings.lanes]
+        if self._stopping or not new:
             return
-        self._holdings.lanes.add(lane.fence)
+        self._holdings.lanes.update(lane.fence for lane in new)
+        ours: list[Lane] = []
         try:
             async with self._db.connection() as conn:
-                ours = await lanes.hold(conn, lane, worker=self._beats.no)
-        except BaseException:
-            self._holdings.lanes.discard(lane.fence)
-            raise
-        if not ours:
-            self._holdings.lanes.discard(lane.fence)
-            return
-        task = asyncio.get_running_loop().create_task(self._run(lane, generation=self._beats.generation))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                ours = await lanes.hold(conn, new, worker=self._beats.no)
+        finally:
+            self._holdings.lanes.difference_update({lane.fence for lane in new} - {lane.fence for lane in ours})
+        for lane in ours:
+            task = asyncio.get_running_loop().create_task(self._run(lane, generation=self._beats.generation))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         """Let go of every lane."""
@@ -206,15 +206,10 @@ class LaneHolder:
     # ---- letting go ---------------------------------------------------------------------------------------------------
 
     async def _release(self, hold: _Hold, destination: Destination) -> None:
-        async with self._db.transaction() as conn:
-            if not await lanes.lock_to_release(conn, hold.lane, worker=self._beats.no):
-                return
-            due = await lanes.release(conn, hold.lane, per_s=hold.crowded_per_s)
+        await self._releaser.release(hold.lane, per_s=hold.crowded_per_s)
         if hold.metered:
             async with self._db.connection() as conn:
                 await lanes.end_pace(conn, destination.id)
-        if due:
-            self._on_waiting()
 
 
 class _Hold:

@@ -6,14 +6,20 @@ re-arms in a third: in one statement a lane can fall asleep with work in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from uuid import UUID
 
 from relay.db import Conn
 from relay.delivery.live import FIFO, tier_of_lane
 from relay.ids import fence
 from relay.queue import Hint
+
+#: A message hands out up to so many lanes, and fewer where there are too few for so many messages.
+_A_MESSAGE, _MESSAGES = 16, 8
+#: One tenant may hold so many lanes before it has to do with one at a time: more would only wait for its slots.
+_MOST_HELD = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +40,22 @@ class Lane:
         """The tier of its deliveries."""
         return tier_of_lane(self.key)
 
-    def hint(self) -> Hint:
-        """The message that hands this lane to a worker."""
-        return Hint("lane", {"endpoint": self.endpoint_id.hex, "key": self.key, "fence": self.fence})
+
+def hints_for(lanes: Sequence[Lane]) -> list[Hint]:
+    """Messages that hand these lanes to workers, in the order given: several a message, and messages for several workers."""
+    size = min(_A_MESSAGE, max(1, ceil(len(lanes) / _MESSAGES)))
+    return [
+        Hint(
+            "lane",
+            {
+                "endpoints": [lane.endpoint_id.hex for lane in part],
+                "keys": [lane.key for lane in part],
+                "fences": [lane.fence for lane in part],
+            },
+        )
+        for start in range(0, len(lanes), size)
+        for part in [lanes[start : start + size]]
+    ]
 
 
 async def promote(conn: Conn, *, limit: int = 2000) -> int:
@@ -53,9 +72,10 @@ async def promote(conn: Conn, *, limit: int = 2000) -> int:
 
 
 async def pick(conn: Conn, *, tier: int, after: UUID, limit: int) -> list[tuple[UUID, str, UUID]]:
-    """Lock one ready lane of each of up to `limit` tenants, from the tenant after `after` on; the caller marks them.
+    """Lock ready lanes of up to `limit` tenants, from the tenant after `after` on; the caller marks them.
 
-    Returns endpoint, key and tenant. A loose index scan: its cost is the number of tenants taken, not of lanes that wait.
+    One of each, and more where they are few: as many as make up `limit`, while the tenant does not hold too many. Returns
+    endpoint, key and tenant. A loose index scan: its cost is the number of lanes taken, not of those that wait.
     """
     rows = await conn.execute(
         """WITH RECURSIVE t AS (
@@ -64,14 +84,18 @@ async def pick(conn: Conn, *, tier: int, after: UUID, limit: int) -> list[tuple[
             UNION ALL
             SELECT (SELECT tenant_id FROM lanes WHERE ready AND tier = %(tier)s AND tenant_id > t.tenant_id
                     ORDER BY tenant_id LIMIT 1), n + 1
-            FROM t WHERE t.tenant_id IS NOT NULL AND n < %(limit)s)
+            FROM t WHERE t.tenant_id IS NOT NULL AND n < %(limit)s),
+        each AS MATERIALIZED (SELECT %(limit)s / greatest(count(tenant_id), 1) AS n FROM t),
+        held AS MATERIALIZED (SELECT tenant_id, count(*) AS n FROM lanes WHERE fence IS NOT NULL GROUP BY 1)
         SELECT l.endpoint_id, l.key, l.tenant_id
         FROM (SELECT tenant_id FROM t WHERE tenant_id IS NOT NULL) t
         CROSS JOIN LATERAL (
             SELECT endpoint_id, key, tenant_id FROM lanes
             WHERE ready AND tier = %(tier)s AND tenant_id = t.tenant_id
-            ORDER BY ready_at LIMIT 1 FOR UPDATE SKIP LOCKED) l""",
-        {"tier": tier, "after": after, "limit": limit},
+            ORDER BY ready_at LIMIT CASE WHEN (SELECT n FROM each) <= 1 THEN 1 ELSE greatest(1, least((SELECT n FROM each),
+                %(most)s - coalesce((SELECT n FROM held WHERE held.tenant_id = t.tenant_id), 0))) END
+            FOR UPDATE SKIP LOCKED) l""",
+        {"tier": tier, "after": after, "limit": limit, "most": _MOST_HELD},
     )
     return [(row[0], row[1], row[2]) async for row in rows]
 
@@ -96,50 +120,60 @@ async def hand_out(conn: Conn, picked: Sequence[tuple[UUID, str, UUID]]) -> list
     return [Lane(*row) async for row in rows if row[2] is not None]
 
 
-async def hold(conn: Conn, lane: Lane, *, worker: int) -> bool:
-    """Become the lane's holder; False when the message was a double or the lane is another's by now."""
-    done = await conn.execute(
-        "UPDATE lanes SET owner = %s WHERE endpoint_id = %s AND key = %s AND fence = %s AND owner IS NULL",
-        (worker, lane.endpoint_id, lane.key, lane.fence),
-    )
-    return done.rowcount == 1
-
-
-async def lock_to_release(conn: Conn, lane: Lane, *, worker: int) -> bool:
-    """Lock the held lane for its release; False when it is no longer ours."""
+async def hold(conn: Conn, lanes: Sequence[Lane], *, worker: int) -> list[Lane]:
+    """Become the holder of these lanes, but for those whose message was a double or that are another's by now."""
     rows = await conn.execute(
-        "SELECT 1 FROM lanes WHERE endpoint_id = %s AND key = %s AND fence = %s AND owner = %s FOR UPDATE",
-        (lane.endpoint_id, lane.key, lane.fence, worker),
+        """WITH x AS MATERIALIZED (
+            SELECT l.endpoint_id, l.key, l.fence FROM lanes l
+            JOIN unnest(%b::uuid[], %b::text[], %b::int8[]) AS u (endpoint_id, key, fence) USING (endpoint_id, key)
+            WHERE l.fence = u.fence AND l.owner IS NULL ORDER BY 1, 2 FOR UPDATE OF l)
+        UPDATE lanes l SET owner = %s FROM x
+        WHERE l.endpoint_id = x.endpoint_id AND l.key = x.key AND l.fence = x.fence AND l.owner IS NULL
+        RETURNING l.endpoint_id, l.key, l.fence""",
+        (*_columns(lanes), worker),
     )
-    return await rows.fetchone() is not None
+    return [Lane(*row) async for row in rows]
 
 
-async def release(conn: Conn, lane: Lane, *, per_s: float | None = None) -> bool:
-    """Let go of a lane locked by `lock_to_release`, to be ready when its next delivery is due; True when that is now.
+async def lock_to_release(conn: Conn, lanes: Sequence[Lane], *, worker: int) -> list[Lane]:
+    """Lock held lanes for their release; return those that are still ours."""
+    rows = await conn.execute(
+        """SELECT l.endpoint_id, l.key, l.fence FROM lanes l
+           JOIN unnest(%b::uuid[], %b::text[], %b::int8[]) AS u (endpoint_id, key, fence) USING (endpoint_id, key)
+           WHERE l.fence = u.fence AND l.owner = %s ORDER BY 1, 2 FOR UPDATE OF l""",
+        (*_columns(lanes), worker),
+    )
+    return [Lane(*row) async for row in rows]
+
+
+async def release(conn: Conn, lanes: Sequence[Lane], *, per_s: Mapping[Lane, float] | None = None) -> list[Lane]:
+    """Let go of lanes locked by `lock_to_release`, each to be ready when its next delivery is due; return those due now.
 
     A FIFO lane's next is its head: while that is being sent, the lane sleeps until its record rings. `per_s`: how many
-    deliveries a second its endpoint takes; the endpoint's lanes that wait for their turn then spread over the time that
-    takes, for all of them coming back at once would be work for nothing.
+    deliveries a second an endpoint takes; its lanes that wait for their turn then spread over the time that takes, for all
+    of them coming back at once would be work for nothing.
     """
+    rates = [per_s.get(lane) for lane in lanes] if per_s else [None] * len(lanes)
     rows = await conn.execute(
         """UPDATE lanes l SET owner = NULL, fence = NULL, sent_at = NULL, ready_at = CASE
                WHEN l.blocked_by IS NOT NULL OR n.due_at IS NULL THEN NULL
-               ELSE greatest(n.due_at, now() + make_interval(secs => random() * n.lanes / %(per_s)s::float8)) END
-           FROM (SELECT
-                   CASE WHEN %(ordered)s
-                        THEN (SELECT due_at FROM live WHERE endpoint_id = %(endpoint)s AND lane = %(key)s
+               ELSE greatest(n.due_at, now() + make_interval(secs => random() * n.lanes / n.per_s)) END
+           FROM (SELECT u.*,
+                   CASE WHEN u.ordered
+                        THEN (SELECT due_at FROM live WHERE endpoint_id = u.endpoint_id AND lane = u.key
                               AND seq IS NOT NULL ORDER BY seq LIMIT 1)
-                        ELSE (SELECT min(due_at) FROM live WHERE endpoint_id = %(endpoint)s AND lane = %(key)s
+                        ELSE (SELECT min(due_at) FROM live WHERE endpoint_id = u.endpoint_id AND lane = u.key
                               AND due_at IS NOT NULL) END AS due_at,
-                   CASE WHEN %(per_s)s::float8 IS NOT NULL
-                        THEN (SELECT count(*) FROM lanes WHERE endpoint_id = %(endpoint)s
-                              AND (ready OR fence IS NOT NULL OR ready_at <= now())) END AS lanes) n
-           WHERE l.endpoint_id = %(endpoint)s AND l.key = %(key)s
-           RETURNING coalesce(l.ready_at <= now(), false)""",
-        {"endpoint": lane.endpoint_id, "key": lane.key, "ordered": lane.ordered, "per_s": per_s},
+                   CASE WHEN u.per_s IS NOT NULL
+                        THEN (SELECT count(*) FROM lanes WHERE endpoint_id = u.endpoint_id
+                              AND (ready OR fence IS NOT NULL OR ready_at <= now())) END AS lanes
+                 FROM unnest(%b::uuid[], %b::text[], %b::int8[], %b::bool[], %b::float8[])
+                      AS u (endpoint_id, key, fence, ordered, per_s)) n
+           WHERE l.endpoint_id = n.endpoint_id AND l.key = n.key AND l.fence = n.fence
+           RETURNING l.endpoint_id, l.key, n.fence, coalesce(l.ready_at <= now(), false)""",
+        (*_columns(lanes), [lane.ordered for lane in lanes], rates),
     )
-    row = await rows.fetchone()
-    return bool(row and row[0])
+    return [Lane(*row[:3]) async for row in rows if row[3]]
 
 
 async def end_pace(conn: Conn, endpoint_id: UUID) -> None:
@@ -245,3 +279,7 @@ async def with_waiting(conn: Conn, *, after: tuple[UUID, str], limit: int) -> li
         {"endpoint": after[0], "key": after[1], "limit": limit},
     )
     return [(row[0], row[1]) async for row in rows]
+
+
+def _columns(lanes: Sequence[Lane]) -> tuple[list[object], ...]:
+    return [lane.endpoint_id for lane in lanes], [lane.key for lane in lanes], [lane.fence for lane in lanes]

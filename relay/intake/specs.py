@@ -141,10 +141,12 @@ class _KeySpec(Spec):
 
 def _one_key(inside: str | None, outside: str | None) -> str | None:
     """The key of the input or the one beside it (argument, header); both may be given when they are equal."""
+    if outside is None:
+        return inside
     beside = _KeySpec(idempotency_key=outside).idempotency_key
-    if inside is not None and beside is not None and inside != beside:
+    if inside is not None and inside != beside:
         raise Invalid("idempotencyKey is given twice and differs.", field="idempotencyKey")
-    return inside if inside is not None else beside
+    return beside
 
 
 def _stored_payload(payload: bytes, *, content_type: str, limit: int) -> bytes:

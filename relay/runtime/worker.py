@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,9 @@ class Worker:
         self.recorder.next_step = following.step
         self.taker = Taker(self.db, self.deliverer, following, beats=self.beats, holdings=self.holdings)
         self.holder = self._make_holder()
-        self.fanout = FanOut(self.db, ids=self.ids, on_waiting=self._hints.wake_clock)
+        self.fanout = FanOut(
+            self.db, ids=self.ids, on_waiting=self._hints.wake_clock, before_last_look=self._let_bells_ring
+        )
         self.traces = self._begin_traces()
         self.notifier = Notifier(self.db, self.queue, ids=self.ids, time=self.time)
         self.jobs = JobRunner(self.db, self.queue, ids=self.ids, on_waiting=self._hints.wake_clock)
@@ -161,8 +164,6 @@ class Worker:
 
     async def drain_outbox(self, shards: list[int]) -> None:
         """Fan out until these shards are empty, and hand out what may be sent at once."""
-        with suppress(*UNREACHABLE):
-            await self.queue.silence(shards)
         try:
             async for dispatched in self.fanout.drain(shards):
                 with suppress(*UNREACHABLE):
@@ -171,6 +172,10 @@ class Worker:
             with suppress(*UNREACHABLE):
                 await self.queue.mute(shards)
             raise
+
+    async def _let_bells_ring(self, shards: Sequence[int]) -> None:
+        with suppress(*UNREACHABLE):
+            await self.queue.silence(shards)
 
     async def begin_stop(self) -> None:
         """Send nothing new; the grace runs from here."""

@@ -63,7 +63,7 @@ async def handed_out(conn: Conn) -> list[Lane]:
     """Hand out one due lane, as the clock does."""
     await lanes.promote(conn)
     async with conn.transaction():
-        picked = await lanes.pick(conn, tier=1, after=UUID(int=0), limit=200)
+        picked = await lanes.pick(conn, tier=1, after=UUID(int=0), limit=1)
         return await lanes.hand_out(conn, picked)
 
 

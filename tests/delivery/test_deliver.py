@@ -77,7 +77,7 @@ async def test_what_cannot_be_read_to_be_sent_goes_back(
         assert len(crew.holdings) == 0
         await until_true(conn, HOLDS_NOTHING, 5)
         (lane,) = await handed_out(conn)
-        await crew.holder.hold(lane)
+        await crew.holder.hold([lane])
         await until(lambda: set(sink.events()) == set(sent), 10)
         await until_true(conn, DONE, 10)
 
@@ -99,7 +99,7 @@ async def test_a_take_whose_commit_fails_leaves_nothing_in_memory(
             " FOR EACH ROW WHEN (new.owner IS NOT NULL) EXECUTE FUNCTION fail()"
         )
         for lane in await handed_out(conn):
-            await crew.holder.hold(lane)
+            await crew.holder.hold([lane])
         await until(lambda: not crew.holder._tasks, 10)
         assert len(crew.holdings) == 0
         assert not sink.arrivals
@@ -107,7 +107,7 @@ async def test_a_take_whose_commit_fails_leaves_nothing_in_memory(
         for _ in range(3):
             await crew.beats.beat()
             for lane in await handed_out(conn):
-                await crew.holder.hold(lane)
+                await crew.holder.hold([lane])
         await until(lambda: set(sink.events()) == set(sent), 10)
         await until_true(conn, DONE, 10)
 
@@ -180,9 +180,9 @@ async def test_a_lane_message_under_an_old_fence_or_for_a_held_lane_does_nothing
         await shop.send(1)
         await fan_out(shop, window=0)
         (lane,) = await handed_out(conn)
-        assert await hold(conn, lane, worker=99)
-        await crew.holder.hold(lane)
-        await crew.holder.hold(replace(lane, fence=lane.fence ^ 1))
+        assert await hold(conn, [lane], worker=99)
+        await crew.holder.hold([lane])
+        await crew.holder.hold([replace(lane, fence=lane.fence ^ 1)])
         assert not crew.holder._tasks
         assert not crew.holdings.lanes
         assert not sink.arrivals

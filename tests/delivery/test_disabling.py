@@ -131,7 +131,7 @@ async def test_workers_cancel_what_a_deletion_leaves(
     await delete(shop, endpoint)
     async with open_crew(settings) as crew:
         for lane in await handed_out(conn):
-            await crew.holder.hold(lane)
+            await crew.holder.hold([lane])
         await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM live)", 20)
     assert await rows(conn, ENDED) == [("cancelled", "endpoint_deleted", 5300)]
     assert await rows(conn, "SELECT count(*) FROM attempts") == [(0,)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 import pytest
@@ -68,6 +68,21 @@ async def test_an_event_for_nobody_is_proven_to_be_so(shop: Shop, db: Database, 
     rows = await conn.execute("SELECT event_id::text, matched FROM fanouts")
     assert await rows.fetchall() == [(sent, 0)]
     assert await outbox.shards_with_work(conn) == []
+
+
+async def test_bells_may_ring_again_before_the_last_look_and_what_came_until_then_is_found(shop: Shop) -> None:
+    looks: list[list[int]] = []
+
+    async def let_ring(shards: Sequence[int]) -> None:
+        looks.append(list(shards))
+        if len(looks) == 1:
+            await shop.send(1)
+
+    await shop.endpoint(NOWHERE)
+    await shop.send(2)
+    fan = FanOut(shop.web.db, ids=Uuid7(), before_last_look=let_ring)
+    assert len(await drain(fan)) == 3
+    assert looks == [ALL, ALL]
 
 
 async def test_an_endpoint_made_before_an_event_was_accepted_gets_it(shop: Shop, db: Database, conn: Conn) -> None:

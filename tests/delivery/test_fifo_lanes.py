@@ -48,7 +48,7 @@ async def run(shop: Shop, step: Step, endpoint: UUID, partition_key: str = "a") 
 async def taken(conn: Conn) -> tuple[Lane, list[Claimed]]:
     """Hand the one due lane out, hold it as worker 1 and take its head."""
     (lane,) = await handed_out(conn)
-    assert await lanes.hold(conn, lane, worker=1)
+    assert await lanes.hold(conn, [lane], worker=1)
     return lane, await head_of(conn, lane)
 
 
@@ -194,7 +194,7 @@ async def work(crew: Worker, until: asyncio.Future[int]) -> None:
             due = await handed_out(conn)
         for lane in due:
             if lane.key == LANE:
-                await crew.holder.hold(lane)
+                await crew.holder.hold([lane])
         await asyncio.sleep(0.01)
 
 
@@ -202,7 +202,7 @@ async def test_a_head_that_somebody_has_locked_is_left_to_him(shop: Shop, endpoi
     """Who cancels, retries or ends a delivery locks it and then its lane; who takes waits for none of them."""
     head, _ = await insert_waiting(conn, shop.tenant_id, endpoint, 2, lane=LANE)
     (lane,) = await handed_out(conn)
-    assert await lanes.hold(conn, lane, worker=1)
+    assert await lanes.hold(conn, [lane], worker=1)
     async with shop.web.db.transaction() as other:
         await other.execute("SELECT FROM live WHERE id = %s FOR UPDATE", (head,))
         assert await asyncio.wait_for(head_of(conn, lane), 5) == []
@@ -226,6 +226,6 @@ async def test_a_head_that_workers_were_lost_with_can_be_the_probe(shop: Shop, c
             crew.recorder.on_recorded.append(breaker.hear)
             crew.taker.may_probe, crew.recorder.on_end = breaker.may_probe, breaker.close
             for lane in await handed_out(conn):
-                await crew.holder.hold(lane)
+                await crew.holder.hold([lane])
             await until(lambda: sink.events() == dict.fromkeys(sent, 1), 10)
             await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM lanes WHERE gate_reason IS NOT NULL)", 10)

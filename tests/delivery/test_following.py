@@ -35,7 +35,7 @@ async def in_one_lane(shop: Shop, crew: Worker, conn: Conn, url: str, count: int
     sent = await shop.send(count)
     await fan_out(shop)
     for lane in await handed_out(conn):
-        await crew.holder.hold(lane)
+        await crew.holder.hold([lane])
     return sent
 
 
@@ -73,7 +73,7 @@ async def test_what_fails_of_the_next_head_does_not_undo_the_record_of_the_last(
         for _ in range(3):
             await crew.beats.beat()
             for lane in await handed_out(conn):
-                await crew.holder.hold(lane)
+                await crew.holder.hold([lane])
         await until_true(conn, DONE, 10)
     assert [one.event_id for one in sink.arrivals] == sent
 

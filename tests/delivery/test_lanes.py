@@ -52,15 +52,15 @@ async def taken_of(conn: Conn, lane: Lane, *, limit: int, worker: int = ME) -> l
 
 async def test_a_lane_is_held_by_one_whatever_messages_say(shop: Shop, conn: Conn) -> None:
     lane = await waiting(shop, conn)
-    assert await lanes.hold(conn, lane, worker=ME)
-    assert not await lanes.hold(conn, lane, worker=OTHER)
-    assert not await lanes.hold(conn, lane, worker=ME)
-    assert not await lanes.hold(conn, Lane(lane.endpoint_id, lane.key, lane.fence ^ 1), worker=OTHER)
+    assert await lanes.hold(conn, [lane], worker=ME)
+    assert not await lanes.hold(conn, [lane], worker=OTHER)
+    assert not await lanes.hold(conn, [lane], worker=ME)
+    assert not await lanes.hold(conn, [Lane(lane.endpoint_id, lane.key, lane.fence ^ 1)], worker=OTHER)
 
 
 async def test_a_lane_that_is_held_is_not_handed_out_again_however_often_it_rings(shop: Shop, conn: Conn) -> None:
     lane = await waiting(shop, conn)
-    assert await lanes.hold(conn, lane, worker=ME)
+    assert await lanes.hold(conn, [lane], worker=ME)
     for _ in range(3):
         await shop.send(1)
         await fan_out(shop, window=0)
@@ -71,7 +71,7 @@ async def test_only_the_holder_takes_and_it_takes_the_oldest_first(shop: Shop, c
     lane = await waiting(shop, conn, 5)
     async with conn.transaction():
         assert await taken_of(conn, lane, limit=3) == []
-    await lanes.hold(conn, lane, worker=ME)
+    await lanes.hold(conn, [lane], worker=ME)
     async with conn.transaction():
         taken = await taken_of(conn, lane, limit=3)
     oldest = await rows(conn, "SELECT id FROM live ORDER BY id LIMIT 3")
@@ -83,13 +83,13 @@ async def test_only_the_holder_takes_and_it_takes_the_oldest_first(shop: Shop, c
 
 async def test_a_lane_let_go_is_ready_when_its_next_delivery_is_due(shop: Shop, conn: Conn) -> None:
     lane = await waiting(shop, conn)
-    await lanes.hold(conn, lane, worker=ME)
+    await lanes.hold(conn, [lane], worker=ME)
     for due, is_now in (("'1 hour'", False), ("'-1 second'", True)):
         await rows(conn, f"UPDATE live SET due_at = now() + interval {due} RETURNING 1")
         await rows(conn, "UPDATE lanes SET owner = 1, fence = %s, sent_at = now() RETURNING 1", (lane.fence,))
         async with conn.transaction():
-            assert await lanes.lock_to_release(conn, lane, worker=ME)
-            assert await lanes.release(conn, lane) is is_now
+            assert await lanes.lock_to_release(conn, [lane], worker=ME)
+            assert (await lanes.release(conn, [lane]) == [lane]) is is_now
         assert await rows(conn, "SELECT ready_at = (SELECT min(due_at) FROM live), fence FROM lanes") == [(True, None)]
 
 
@@ -104,12 +104,12 @@ async def test_a_gate_puts_a_lane_to_sleep_and_stops_its_holder(
     shop: Shop, conn: Conn, gate: str, ready_at: bool | None
 ) -> None:
     lane = await waiting(shop, conn)
-    await lanes.hold(conn, lane, worker=ME)
+    await lanes.hold(conn, [lane], worker=ME)
     await rows(conn, f"UPDATE lanes SET {gate} RETURNING 1")
     async with conn.transaction():
         assert await taken_of(conn, lane, limit=3) == []
-        await lanes.lock_to_release(conn, lane, worker=ME)
-        await lanes.release(conn, lane)
+        await lanes.lock_to_release(conn, [lane], worker=ME)
+        await lanes.release(conn, [lane])
     assert await handed_out(conn) == []
     assert await rows(conn, "SELECT ready_at = gate_until, ready, fence FROM lanes") == [(ready_at, False, None)]
 
@@ -137,6 +137,39 @@ async def test_every_client_has_its_turn(shop: Shop, conn: Conn) -> None:
         first = await lanes.pick(conn, tier=1, after=UUID(int=0), limit=3)
         second = await lanes.pick(conn, tier=1, after=first[-1][2], limit=3)
     assert [one[2] for one in first + second] == tenants
+
+
+async def test_where_clients_are_few_each_is_handed_as_many_lanes_as_there_is_room_for(shop: Shop, conn: Conn) -> None:
+    for tenant, count in ((1, 300), (2, 10)):
+        await rows(
+            conn,
+            """INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready, ready_at)
+               SELECT gen_random_uuid(), '', %s, 1, true, now() FROM generate_series(1, %s) RETURNING 1""",
+            (UUID(int=tenant), count),
+        )
+
+    async def turns(limit: int) -> Counter[int]:
+        async with conn.transaction():
+            picked = await lanes.pick(conn, tier=1, after=UUID(int=0), limit=limit)
+            await lanes.hand_out(conn, picked)
+        return Counter(one[2].int for one in picked)
+
+    assert await turns(16) == {1: 8, 2: 8}
+    assert await turns(40) == {1: 20, 2: 2}
+    assert await turns(400) == {1: 228}  # it holds 256 now
+    assert await turns(400) == {1: 1}
+
+
+def test_few_lanes_go_to_many_workers_and_many_in_few_messages() -> None:
+    def sizes(count: int) -> list[int]:
+        hints = lanes.hints_for([Lane(UUID(int=n), "", n) for n in range(count)])
+        assert [fence for hint in hints for fence in hint.args["fences"]] == list(range(count))
+        return [len(hint.args["keys"]) for hint in hints]
+
+    assert sizes(0) == []
+    assert sizes(3) == [1, 1, 1]
+    assert sizes(20) == [3, 3, 3, 3, 3, 3, 2]
+    assert sizes(200) == [16] * 12 + [8]
 
 
 async def test_ten_thousand_clients_have_their_turn_before_any_has_a_second_in_rounds_of_a_few_ms(conn: Conn) -> None:
@@ -170,15 +203,15 @@ async def test_ten_thousand_clients_have_their_turn_before_any_has_a_second_in_r
 async def test_work_that_is_committed_while_a_lane_is_let_go_keeps_it_awake(shop: Shop, conn: Conn) -> None:
     """The release waits for whoever rings, and must then see what came: in one statement it would not."""
     lane = await waiting(shop, conn, 1)
-    await lanes.hold(conn, lane, worker=ME)
+    await lanes.hold(conn, [lane], worker=ME)
     await rows(conn, "DELETE FROM live RETURNING 1")
     ids = shop.web.ids
     late = Planned(ids(), shop.tenant_id, ids(), lane.endpoint_id, 1, "", 1)
 
     async def let_go() -> None:
         async with shop.web.db.transaction() as own:
-            assert await lanes.lock_to_release(own, lane, worker=ME)
-            await lanes.release(own, lane)
+            assert await lanes.lock_to_release(own, [lane], worker=ME)
+            await lanes.release(own, [lane])
 
     async with shop.web.db.transaction() as own:
         assert await insert(own, [late], window=0) == []
@@ -214,12 +247,12 @@ async def _holder(db: Database, handing: asyncio.Lock, chance: random.Random, *,
             out = await handed_out(conn)
         for lane in out:
             async with db.connection() as conn:
-                assert await lanes.hold(conn, lane, worker=me)
+                assert await lanes.hold(conn, [lane], worker=me)
             for _ in range(chance.randint(1, 3)):
                 await _take_and_record(db, lane, chance, me=me)
             async with db.transaction() as conn:
-                if await lanes.lock_to_release(conn, lane, worker=me):
-                    await lanes.release(conn, lane)
+                if await lanes.lock_to_release(conn, [lane], worker=me):
+                    await lanes.release(conn, [lane])
         await asyncio.sleep(0)
 
 

@@ -185,7 +185,7 @@ async def test_pauses_and_resumes_at_once_with_claims_lose_nothing_and_send_noth
             async def work_lanes() -> None:
                 while not all_done.is_set():
                     for lane in await handed_out(conn):
-                        await crew.holder.hold(lane)
+                        await crew.holder.hold([lane])
                     await asyncio.sleep(0.01)
 
             async def disturb() -> None:

@@ -55,13 +55,13 @@ async def test_lanes_that_nobody_holds_are_ready_and_the_held_are_left(shop: Sho
     await fan_out(shop, window=0)
     (lost,) = await handed_out(conn)
     (held,) = await handed_out(conn)
-    assert await lanes.hold(conn, held, worker=1)
-    await queue.enqueue([lost.hint(), held.hint()])
+    assert await lanes.hold(conn, [held], worker=1)
+    await queue.enqueue(lanes.hints_for([lost, held]))
     done = await rebuild.rebuild(shop.web.db, queue)
     assert (done.lanes, done.rung) == (1, 0)
     assert done.messages >= 2
     assert await queue.length("lane") == 0
-    assert not await lanes.hold(conn, lost, worker=2)
+    assert not await lanes.hold(conn, [lost], worker=2)
     (again,) = await handed_out(conn)
     assert again.endpoint_id == lost.endpoint_id
     assert await rows(conn, "SELECT fence FROM lanes WHERE owner = 1") == [(held.fence,)]
@@ -110,7 +110,7 @@ async def test_only_relays_own_keys_go(settings: Settings, shop: Shop, queue: Qu
     others = ["mine", "dramatiq:reports", "dramatiq:__acks__.x.reports", "relay:breaker:x"]
     for key in others:
         client.set(key, "1")
-    await queue.enqueue([Hint("lane", {"endpoint": "x", "key": "", "fence": n}) for n in range(5)])
+    await queue.enqueue([Hint("lane", {"endpoints": ["x"], "keys": [""], "fences": [n]}) for n in range(5)])
     await queue.ring([1, 2])
     consumer = broker.consume(QUEUES["lane"], prefetch=2, timeout=100)
     message = next(consumer)

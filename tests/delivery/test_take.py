@@ -31,7 +31,7 @@ async def held(conn: Conn) -> list[Lane]:
     """Hand out every due lane and hold it."""
     out = await handed_out(conn)
     for lane in out:
-        assert await lanes.hold(conn, lane, worker=ME)
+        assert await lanes.hold(conn, [lane], worker=ME)
     return out
 
 
@@ -121,8 +121,8 @@ async def test_lanes_that_have_to_wait_spread_over_the_time_their_endpoint_needs
     for _ in range(20):
         (lane,) = await held(conn)
         async with conn.transaction():
-            assert await lanes.lock_to_release(conn, lane, worker=ME)
-            await lanes.release(conn, lane, per_s=1.0)
+            assert await lanes.lock_to_release(conn, [lane], worker=ME)
+            await lanes.release(conn, [lane], per_s={lane: 1.0})
         found = await rows(
             conn,
             "SELECT extract(epoch FROM ready_at - now())::float8 FROM lanes WHERE endpoint_id = %s AND key = %s",

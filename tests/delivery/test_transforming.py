@@ -147,7 +147,7 @@ async def test_a_fifo_lane_keeps_its_order_and_goes_on_past_what_is_cancelled(
         await shop.send(10)
         await fan_out(shop)
         for lane in await handed_out(conn):
-            await crew.holder.hold(lane)
+            await crew.holder.hold([lane])
         await until_true(conn, DONE, 10)
         assert [json.loads(one.body) for one in receiver.requests] == [{"n": n, "seen": 1} for n in range(0, 10, 2)]
     ended = await rows(conn, "SELECT reason FROM history ORDER BY id")

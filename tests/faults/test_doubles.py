@@ -34,7 +34,7 @@ async def lane_hints(db: Database) -> list[Hint]:
     for _ in range(5):
         async with db.transaction() as conn:
             picked = await lanes.pick(conn, tier=1, after=UUID(int=0), limit=200)
-            hints += [lane.hint() for lane in await lanes.hand_out(conn, picked)]
+            hints += lanes.hints_for(await lanes.hand_out(conn, picked))
     return hints
 
 

@@ -33,7 +33,7 @@ async def test_rings_that_come_together_are_one_message(queue: Queue) -> None:
     assert await queue.length("fan_out") == 1
 
 
-async def test_a_bell_that_rang_is_silent_until_a_fan_out_begins(queue: Queue) -> None:
+async def test_a_bell_that_rang_is_silent_until_it_may_ring_again(queue: Queue) -> None:
     for expected in (1, 1):
         await queue.ring([1, 2])
         assert await queue.length("fan_out") == expected

@@ -90,7 +90,7 @@ class Work(Client):
     def hold(self, lane: Lane, worker: int, keep: Callable[[bool], None]) -> Doing[bool]:
         async def do() -> bool:
             async with self.db.connection() as conn:
-                return await lanes.hold(conn, lane, worker=worker)
+                return bool(await lanes.hold(conn, [lane], worker=worker))
 
         def expect(model: Model, result: bool | RelayError, _: Seen) -> None:
             track = model.track(lane.endpoint_id, lane.key)
@@ -158,8 +158,8 @@ class Work(Client):
     def release_lane(self, lane: Lane, worker: int) -> Doing[None]:
         async def do() -> None:
             async with self.db.transaction() as conn:
-                if await lanes.lock_to_release(conn, lane, worker=worker):
-                    await lanes.release(conn, lane)
+                if await lanes.lock_to_release(conn, [lane], worker=worker):
+                    await lanes.release(conn, [lane])
             async with self.db.connection() as conn:
                 await lanes.end_pace(conn, lane.endpoint_id)
 
