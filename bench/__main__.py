@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shlex
 import signal
 import sys
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, report
+from bench.adapter import Adapter, read
 from bench.load import QUICK, Bench, Measured, Sizes
-from bench.programs import CHECKOUT, ProgramFailed, receiving
-from bench.scenarios import DEFAULT, GROUPS, SCENARIOS, chosen, endpoints
+from bench.programs import ANY_PORT, CHECKOUT, ProgramFailed, receiving
+from bench.scenarios import DEFAULT, FOREIGN, GROUPS, SCENARIOS, chosen, endpoints
 from bench.self_test import self_test
 from bench.system import System, started
 from relay.errors import RelayError
@@ -55,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--url", help="a Relay that already runs, on this machine; its CPU is not measured")
     parser.add_argument("--key", default="", help="an API key of that Relay with all scopes")
+    parser.add_argument(
+        "--adapter", type=Path, metavar="FILE", help="how any other HTTP system is sent events (docs/benchmark.md)"
+    )
     parser.add_argument("--self-test", action="store_true", help="try the benchmark itself, without a system")
     return parser
 
@@ -66,11 +71,12 @@ def _self_test() -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    names = chosen(options.scenarios)
-    system = contextlib.nullcontext(System(options.url, options.key)) if options.url else started()
-    with receiving() as receiver, system as running:
+    foreign = read(options.adapter, os.environ) if options.adapter else None
+    names = chosen(options.scenarios, among=FOREIGN if foreign else SCENARIOS)
+    at = foreign.receiver if foreign else ANY_PORT
+    with receiving(at=at) as receiver, _system(options, foreign) as running:
         bench = Bench(running, receiver, _sizes(options))
-        with endpoints(running.client(), receiver, bench.sizes):
+        with endpoints(running, receiver, bench.sizes, names=names):
             measured = [block for name in names for block in _measured(name, bench)]
         found, totals = report.results(bench, measured)
         about = _about(bench)
@@ -79,6 +85,12 @@ def _bench(options: argparse.Namespace) -> int:
         if totals.faults:
             sys.exit(1)  # from in here, so that the system's log and data are kept
     return 0
+
+
+def _system(options: argparse.Namespace, foreign: Adapter | None) -> contextlib.AbstractContextManager[System]:
+    if foreign:
+        return contextlib.nullcontext(System(foreign.one.url, "", foreign=foreign))
+    return contextlib.nullcontext(System(options.url, options.key)) if options.url else started()
 
 
 def _measured(name: str, bench: Bench) -> list[Measured]:
@@ -99,7 +111,7 @@ def _about(bench: Bench) -> dict[str, Any]:
         "commit": machine.commit(),
         "machine": machine.machine(),
         "versions": {**bench.system.versions, **machine.versions()},
-        "settings": bench.system.settings or "those of the system at --url",
+        "settings": bench.system.settings or f"those of the system at {bench.system.url}",
         "sizes": asdict(bench.sizes),
     }
 

@@ -6,18 +6,17 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypedDict, Unpack
 
 from bench import cpu
 from bench.accounting import EndpointsOf
-from bench.generator import Plan
+from bench.plan import Plan
 from bench.programs import Generated, Receiver, generated
 from bench.system import System
 
 _LOOK_EVERY_S = 0.1
 #: The longest silence before what is missing counts as lost: beyond the first retries and a dead worker's give-back.
 _PATIENCE_S = 60.0
-#: Watched after the last expected arrival: what comes twice comes now, and outcomes are still being recorded.
-_SETTLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,10 @@ class Sizes:
     many: int = 5_000
     many_rounds: int = 9
     per_round: int = 10_000
+    #: Requests a second of the open loops.
+    rates: tuple[int, ...] = (200, 500, 1_000)
+    #: Watched after the last expected arrival: what comes twice comes now, and outcomes are still being recorded.
+    settle_s: float = 2.0
 
     @property
     def subscribed(self) -> int:
@@ -68,6 +71,8 @@ QUICK = Sizes(
     many=200,
     many_rounds=2,
     per_round=1_000,
+    rates=(100,),
+    settle_s=0.5,
 )
 
 
@@ -80,12 +85,26 @@ class Traffic:
     endpoints_of: EndpointsOf
     batch: int = 1
     priorities: Sequence[int] = (5,)
+    #: Which of Relay's ways in they take: the name of a file of bench/adapters.
+    way: str = "relay"
 
-    def heads(self) -> list[str]:
-        """How the events begin: the number follows."""
+    def kinds(self) -> list[tuple[str, int]]:
+        """Type and priority of the events, in turn by their number."""
         turns = range(math.lcm(len(self.types), len(self.priorities)))
-        kinds = [(self.types[n % len(self.types)], self.priorities[n % len(self.priorities)]) for n in turns]
-        return [f'{{"eventType":"{name}","priority":{priority},"payload":{{"n":' for name, priority in kinds]
+        return [(self.types[n % len(self.types)], self.priorities[n % len(self.priorities)]) for n in turns]
+
+
+class Size(TypedDict, total=False):
+    """How much a run sends and how: for a time or a count, with a pause after each answer or at a fixed rate (requests/s).
+
+    Without `clients` as many connections send as the sizes say, or one with a gap.
+    """
+
+    seconds: float
+    count: int
+    clients: int
+    gap_s: tuple[float, float]
+    rate: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,38 +158,19 @@ class Bench:
         self.run(traffic, seconds=self.sizes.warm_up_s)
         return self.run(traffic, seconds=self.sizes.seconds)
 
-    def run(
-        self,
-        traffic: Traffic,
-        *,
-        seconds: float | None = None,
-        count: int | None = None,
-        clients: int | None = None,
-        gap_s: tuple[float, float] | None = None,
-    ) -> Run:
-        """Send, and wait until all that was accepted has arrived or nothing has come for a minute.
-
-        Without `clients` as many connections send as the sizes say, or one with a gap.
-        """
+    def run(self, traffic: Traffic, **size: Unpack[Size]) -> Run:
+        """Send, and wait until all that was accepted has arrived or nothing has come for a minute."""
         receiver_cpu_s, cpu_s = self.receiver.cpu_s(), self.system.cpu_used()
-        made = self._send(traffic, seconds=seconds, count=count, clients=clients, gap_s=gap_s)
+        made = self._send(traffic, size)
         self._wait_for_arrivals()
-        time.sleep(_SETTLE_S)
+        time.sleep(self.sizes.settle_s)
         cpu_s = cpu.spent(cpu_s, self.system.cpu_used())
         self.runs.append(run := Run(traffic, made, cpu_s, self.receiver.cpu_s() - receiver_cpu_s))
         return run
 
-    def send(
-        self,
-        traffic: Traffic,
-        *,
-        seconds: float | None = None,
-        count: int | None = None,
-        clients: int | None = None,
-        gap_s: tuple[float, float] | None = None,
-    ) -> Run:
+    def send(self, traffic: Traffic, **size: Unpack[Size]) -> Run:
         """Send as `run` does, and neither wait for what was accepted nor measure what it cost."""
-        made = self._send(traffic, seconds=seconds, count=count, clients=clients, gap_s=gap_s)
+        made = self._send(traffic, size)
         self.runs.append(run := Run(traffic, made, {}, 0.0))
         return run
 
@@ -185,7 +185,7 @@ class Bench:
         cpu_s, began = self.system.cpu_used(), time.monotonic()
         self._wait_for_arrivals()
         drained = Drained(time.monotonic() - began, cpu.spent(cpu_s, self.system.cpu_used()))
-        time.sleep(_SETTLE_S)
+        time.sleep(self.sizes.settle_s)
         return drained
 
     def new_endpoints(self, count: int) -> range:
@@ -196,42 +196,22 @@ class Bench:
 
     def idle_cpu_s(self) -> dict[str, float]:
         """Seconds of CPU by group that the system uses in the sizes' idle time, with no traffic at all."""
-        before = self.system.cpu_used()
+        if not (before := self.system.cpu_used()):
+            return {}
         time.sleep(self.sizes.idle_s)
         return cpu.spent(before, self.system.cpu_used())
 
-    def _send(
-        self,
-        traffic: Traffic,
-        *,
-        seconds: float | None,
-        count: int | None,
-        clients: int | None,
-        gap_s: tuple[float, float] | None,
-    ) -> Generated:
-        clients = clients or (self.sizes.clients if gap_s is None else 1)
-        made = generated(replace(self._plan(traffic), seconds=seconds, count=count, clients=clients, gap_s=gap_s))
+    def _send(self, traffic: Traffic, size: Size) -> Generated:
+        clients = 1 if "gap_s" in size else self.sizes.clients
+        made = generated(replace(self._plan(traffic), **{"clients": clients, **size}))
         self._next_n = max(made.sent.n, default=self._next_n) + 1
         self._expected += sum(made.sent.accepted) * traffic.fan_out
         return made
 
     def _plan(self, traffic: Traffic) -> Plan:
-        address = self.system.address
         padding = "x" * max(0, self.sizes.payload_bytes - len('{"n":1234567,"pad":""}'))
-        lists = traffic.batch > 1
-        return Plan(
-            host=address.hostname or "127.0.0.1",
-            port=address.port or 80,
-            path=f"{address.path.rstrip('/')}/api/v1/events{'/batch' if lists else ''}",
-            headers={"X-API-Key": self.system.key},
-            opening='{"events":[' if lists else "",
-            heads=traffic.heads(),
-            tail=f',"pad":"{padding}"}}}}',
-            closing="]}" if lists else "",
-            batch=traffic.batch,
-            clients=self.sizes.clients,
-            first_n=self._next_n,
-        )
+        plan = self.system.adapter(traffic.way).plan(traffic.kinds(), padding=padding, batch=traffic.batch)
+        return replace(plan, first_n=self._next_n)
 
     def _wait_for_arrivals(self) -> None:
         came, silent_since = -1, time.monotonic()

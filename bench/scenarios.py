@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
@@ -12,28 +12,38 @@ from bench.guide import guide
 from bench.load import Bench, Measured, Sizes, Traffic
 from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
+from bench.system import System
 from bench.transform import transform
 from bench.wall import wall
-from relay.cli.api_client import Client
 
 _BATCH = 100
 _LIST = 1000
+#: A generator that is later than this measures itself.
+_LATE_MS = 10.0
 _ONE_TYPE = "bench.single"
 _OWN_COST = (("generator_us_per_event", 30.0), ("receiver_us_per_delivery", 30.0))
 _PARTS = (("web", 250.0), ("worker", 250.0), ("postgres", 200.0), ("valkey", 40.0))
 
 
 def single(bench: Bench) -> list[Measured]:
-    """One endpoint gets everything: sent one by one, then in lists of 100."""
+    """One endpoint gets everything: sent one by one as fast as it goes and at fixed rates, then in lists of 100."""
     budgets = (*_cpu_budgets(800), *_OWN_COST)
     one = bench.warmed_run(_one_endpoint(bench.sizes))
-    lists = bench.warmed_run(_one_endpoint(bench.sizes, batch=_BATCH))
-    return [
+    measured = [
         Measured("single: REST, one by one", one, at_most=budgets),
-        Measured(
-            f"single: REST, lists of {_BATCH}", lists, at_most=budgets, at_least=(("events_accepted_per_s", 3_000),)
-        ),
+        *(_at_rate(bench, rate) for rate in bench.sizes.rates),
     ]
+    if bench.system.adapter("relay").many:
+        lists = bench.warmed_run(_one_endpoint(bench.sizes, batch=_BATCH))
+        floor = (("events_accepted_per_s", 3_000.0),)
+        measured.append(Measured(f"single: REST, lists of {_BATCH}", lists, at_most=budgets, at_least=floor))
+    return measured
+
+
+def _at_rate(bench: Bench, rate: int) -> Measured:
+    run = bench.run(_one_endpoint(bench.sizes), rate=rate, count=int(rate * bench.sizes.seconds))
+    limits = (("late_ms.p99", _LATE_MS), *_OWN_COST)
+    return Measured(f"single: REST, one by one, {rate} a second", run, figures=run.made.late, at_most=limits)
 
 
 def fanout10(bench: Bench) -> list[Measured]:
@@ -105,25 +115,37 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "wall": wall,
     "fanout5000": fanout5000,
 }
+#: Those that any HTTP system can go through by its adapter.
+FOREIGN = ("single", "fanout10", "latency-idle")
 #: What runs when nothing is named, and names that stand for several.
 DEFAULT = ("single", "fanout10", "latency-idle")
 GROUPS: dict[str, Sequence[str]] = {"core": ("blackhole", "fifo", "ratelimit", "priority", "backlog", "tenants")}
 
 
-def chosen(given: Sequence[str]) -> list[str]:
+def chosen(given: Sequence[str], *, among: Collection[str] = SCENARIOS) -> list[str]:
     """The scenarios that these names, groups among them, stand for; none given: the default."""
     names = [name for one in given or DEFAULT for name in GROUPS.get(one, (one,))]
     if unknown := [name for name in names if name not in SCENARIOS]:
         raise ProgramFailed(f"There is no scenario {unknown[0]}; there are {', '.join((*SCENARIOS, *GROUPS))}.")
+    if ours := [name for name in names if name not in among]:
+        raise ProgramFailed(f"The scenario {ours[0]} asks for Relay itself; by an adapter go {', '.join(among)}.")
     return names
 
 
 @contextlib.contextmanager
-def endpoints(client: Client, receiver: Receiver, sizes: Sizes) -> Iterator[None]:
-    """Make the endpoints of all scenarios for the time of a block: every scenario runs with all of them there."""
-    wanted = [(index, _type(index % sizes.types)) for index in range(sizes.subscribed)]
-    wanted.append((sizes.subscribed, _ONE_TYPE))
-    with lent_at_once(client, [{"url": receiver.url(index), "eventTypes": [name]} for index, name in wanted]):
+def endpoints(system: System, receiver: Receiver, sizes: Sizes, *, names: Sequence[str]) -> Iterator[None]:
+    """Make the endpoints of all scenarios for the time of a block: every scenario runs with all of them there.
+
+    A system that is no Relay gets those of the named scenarios only, and keeps them.
+    """
+    one, many = (receiver.url(sizes.subscribed), _ONE_TYPE), range(sizes.subscribed)
+    fanned_out = [(receiver.url(index), _type(index % sizes.types)) for index in many]
+    if system.foreign:
+        system.foreign.subscribe_all([one, *(fanned_out if "fanout10" in names else ())])
+        yield
+        return
+    wanted = [{"url": url, "eventTypes": [name]} for url, name in (*fanned_out, one)]
+    with lent_at_once(system.client(), wanted):
         yield
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from bench.accounting import Account, account
-from bench.generator import Plan
+from bench.plan import Plan
 from bench.programs import Receiver, generated, receiving
 from bench.records import Sent
 
@@ -44,8 +44,7 @@ def direct_plan(receiver: Receiver, *, count: int, first_n: int = 0) -> Plan:
         host="127.0.0.1",
         port=receiver.port,
         path="/e/0",
-        heads=['{"n":'],
-        tail=',"pad":"' + "x" * 200 + '"}',
+        events=[('{"n":', ',"pad":"' + "x" * 200 + '"}')],
         clients=8,
         first_n=first_n,
         count=count,

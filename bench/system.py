@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 import psycopg
 import redis
 
 from bench import cpu
+from bench.adapter import Adapter, of_relay
 from bench.programs import CHECKOUT, ProgramFailed
 from relay.cli.api_client import Client
 from relay.processes import Command, spawn_options
@@ -55,11 +55,12 @@ class System:
     redis_url: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    #: How to send events where it is no Relay at all.
+    foreign: Adapter | None = None
 
-    @property
-    def address(self) -> SplitResult:
-        """The parts of its URL."""
-        return urlsplit(self.url)
+    def adapter(self, way: str) -> Adapter:
+        """How events are sent to it: to a Relay this way, to any other system the one way there is."""
+        return self.foreign or of_relay(way, url=self.url, key=self.key)
 
     def client(self) -> Client:
         """A client with the benchmark's key."""
