@@ -9,6 +9,7 @@ from typing import Any
 from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
 from bench.fanout import fanout5000, lent_at_once
 from bench.guide import guide
+from bench.intake import accepting, batch_intake
 from bench.load import Bench, Measured, Sizes, Traffic
 from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
@@ -18,6 +19,7 @@ from bench.wall import wall
 
 _BATCH = 100
 _LIST = 1000
+_GRAPHQL = "relay-graphql"
 #: A generator that is later than this measures itself.
 _LATE_MS = 10.0
 _ONE_TYPE = "bench.single"
@@ -44,6 +46,14 @@ def _at_rate(bench: Bench, rate: int) -> Measured:
     run = bench.run(_one_endpoint(bench.sizes), rate=rate, count=int(rate * bench.sizes.seconds))
     limits = (("late_ms.p99", _LATE_MS), *_OWN_COST)
     return Measured(f"single: REST, one by one, {rate} a second", run, figures=run.made.late, at_most=limits)
+
+
+def graphql_single(bench: Bench) -> list[Measured]:
+    """One mutation for each event: what accepting alone costs, then with one endpoint that gets everything."""
+    name, floor = "graphql-single: sendEvent", (("events_accepted_per_s", 1_500.0),)
+    alone = accepting(bench, f"{name}, nobody subscribed", way=_GRAPHQL, batch=1, at_least=floor)
+    run = bench.warmed_run(_one_endpoint(bench.sizes, way=_GRAPHQL))
+    return [alone, Measured(f"{name}, one endpoint", run, at_most=_OWN_COST, at_least=floor)]
 
 
 def fanout10(bench: Bench) -> list[Measured]:
@@ -102,6 +112,8 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "single": single,
     "fanout10": fanout10,
     "latency-idle": latency_idle,
+    "batch-intake": batch_intake,
+    "graphql-single": graphql_single,
     "hints": hints,
     "blackhole": blackhole,
     "fifo": fifo,
@@ -149,8 +161,8 @@ def endpoints(system: System, receiver: Receiver, sizes: Sizes, *, names: Sequen
         yield
 
 
-def _one_endpoint(sizes: Sizes, *, batch: int = 1) -> Traffic:
-    return Traffic(types=[_ONE_TYPE], fan_out=1, endpoints_of=lambda _: (sizes.subscribed,), batch=batch)
+def _one_endpoint(sizes: Sizes, *, batch: int = 1, way: str = "relay") -> Traffic:
+    return Traffic(types=[_ONE_TYPE], fan_out=1, endpoints_of=lambda _: (sizes.subscribed,), batch=batch, way=way)
 
 
 def _type(index: int) -> str:
