@@ -44,7 +44,8 @@ def single(bench: Bench) -> list[Measured]:
 
 def _at_rate(bench: Bench, rate: int) -> Measured:
     run = bench.run(_one_endpoint(bench.sizes), rate=rate, count=int(rate * bench.sizes.seconds))
-    limits = (("late_ms.p99", _LATE_MS), *_OWN_COST)
+    # Woken for each message, generator and receiver cost more than when they are busy: no limit is held against them.
+    limits = (("late_ms.p99", _LATE_MS),)
     return Measured(f"single: REST, one by one, {rate} a second", run, figures=run.made.late, at_most=limits)
 
 

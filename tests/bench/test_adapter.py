@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import urllib3
+from graphql import build_schema, parse, validate
 
+from api.graphql.schema import sdl
 from bench.__main__ import main
 from bench.adapter import Adapter, of_relay, read
 from bench.load import Sizes
@@ -22,6 +24,7 @@ from bench.programs import ProgramFailed, receiving
 from bench.receiver import number_in
 from bench.scenarios import FOREIGN, endpoints
 from bench.system import System
+from tests.documents import ROOT
 
 ENVIRONMENT = {"POSTMAN": "http://127.0.0.1:1", "POSTMAN_TOKEN": "secret"}
 ADAPTER: dict[str, Any] = {
@@ -171,3 +174,13 @@ def test_what_a_mutation_refuses_is_not_accepted_though_its_status_is_200() -> N
     body = b'{"data":{"sendEvents":[{"event":{"id":"a"},"error":null},{"event":null,"error":{"code":"INVALID"}}]}}'
     assert not lists.answered(range(2), sent_ns=0, status=200, body=body)
     assert (list(one.sent.accepted), list(lists.sent.accepted)) == ([0], [1, 0])
+
+
+def test_what_relays_own_adapters_ask_for_fits_its_schema() -> None:
+    schema = build_schema(sdl())
+    for path in (ROOT / "bench" / "adapters").glob("*.json"):
+        adapter = of_relay(path.stem, url="http://h:1", key="k")
+        bodies = [asked.body for asked in (adapter.one, adapter.many, adapter.subscribe) if asked]
+        queries = [body["query"] for body in bodies if "query" in body]
+        assert queries
+        assert [validate(schema, parse(query)) for query in queries] == [[] for _ in queries]
