@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import psutil
 import urllib3
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -54,6 +55,8 @@ class Adapter(_Strict):
     refused_by: str = ""
     subscribe: Request | None = None
     receiver: str = ANY_PORT
+    #: The processes that, with all that come from them, are the system.
+    pids: list[int] = []
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -62,6 +65,8 @@ class Adapter(_Strict):
             raise ValueError('The event must hold "n": "{n}" once: by it the receiver knows the event again.')
         if any(_text(way.body).count(_EVENTS) != 1 for way in (self.one, self.many) if way):
             raise ValueError('The body of `one` and of `many` must hold "{events}" once.')
+        if gone := [pid for pid in self.pids if not psutil.pid_exists(pid)]:
+            raise ValueError(f"There is no process {gone[0]}.")
         return self
 
     def plan(self, kinds: Sequence[tuple[str, int]], *, padding: str, batch: int) -> Plan:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import redis
 
@@ -82,7 +83,9 @@ class System:
         return stats["total_commands_processed"]
 
     def cpu_used(self) -> dict[str, float]:
-        """Seconds of CPU by process group; nothing is known of a system that somebody else started."""
+        """Seconds of CPU by process group; of a system that somebody else started those of all processes it is known by."""
+        if self.foreign and self.foreign.pids:
+            return {"total": sum(cpu.used_by_tree(psutil.Process(pid)) for pid in self.foreign.pids)}
         return {} if self.pid is None else cpu.used(self.pid)
 
 
