@@ -20,6 +20,7 @@ from typing import Any
 
 from bench import machine, report
 from bench.adapter import Adapter, read
+from bench.compare import compare
 from bench.load import QUICK, Bench, Measured, Sizes
 from bench.programs import ANY_PORT, CHECKOUT, ProgramFailed, receiving
 from bench.scenarios import DEFAULT, FOREIGN, GROUPS, SCENARIOS, chosen, endpoints
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped in order
     try:
-        return _self_test() if options.self_test else _bench(options)
+        return _compare(*options.compare) if options.compare else _self_test() if options.self_test else _bench(options)
     except (ProgramFailed, RelayError) as cause:
         print(f"bench: {cause}", file=sys.stderr)
         return 2
@@ -60,13 +61,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--adapter", type=Path, metavar="FILE", help="how any other HTTP system is sent events (docs/benchmark.md)"
     )
-    parser.add_argument("--self-test", action="store_true", help="try the benchmark itself, without a system")
+    parser.add_argument("--self-test", action="store_true", help="try whether loss, doubles and disorder are seen")
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="tell how two runs differ, and run nothing"
+    )
     return parser
 
 
+def _compare(first: Path, second: Path) -> int:
+    print(compare(first, second))
+    return 0
+
+
 def _self_test() -> int:
-    wrong = self_test()
-    print("\n".join(wrong) or "What was swallowed is reported as lost, what was doubled as duplicate.")
+    with started() as system:
+        wrong = self_test(system)
+    print("\n".join(wrong) or "What was swallowed, deleted, doubled and swapped was reported as that.")
     return 1 if wrong else 0
 
 
@@ -95,7 +105,7 @@ def _system(options: argparse.Namespace, foreign: Adapter | None) -> contextlib.
 
 def _measured(name: str, bench: Bench) -> list[Measured]:
     print(f"bench: {name} …", file=sys.stderr, flush=True)
-    return SCENARIOS[name](bench)
+    return bench.measure(SCENARIOS[name])
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:

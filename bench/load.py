@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypedDict, Unpack
 
@@ -13,6 +13,7 @@ from bench.accounting import EndpointsOf
 from bench.plan import Plan
 from bench.programs import Generated, Receiver, generated
 from bench.system import System
+from bench.usage import Memory, Reading, Used, between, reading, sampled
 
 _LOOK_EVERY_S = 0.1
 #: The longest silence before what is missing counts as lost: beyond the first retries and a dead worker's give-back.
@@ -29,6 +30,8 @@ class Sizes:
     types: int = 100
     endpoints_per_type: int = 10
     payload_bytes: int = 256
+    #: Watched after the last expected arrival: what comes twice comes now, and outcomes are still being recorded.
+    settle_s: float = 2.0
     idle_events: int = 60
     idle_gap_s: tuple[float, float] = (2.0, 4.0)
     idle_s: float = 20.0
@@ -45,10 +48,13 @@ class Sizes:
     many: int = 5_000
     many_rounds: int = 9
     per_round: int = 10_000
+    #: Events in the lists that are accepted and lead nowhere.
+    lists: tuple[int, ...] = (100, 1_000)
     #: Requests a second of the open loops.
     rates: tuple[int, ...] = (200, 500, 1_000)
-    #: Watched after the last expected arrival: what comes twice comes now, and outcomes are still being recorded.
-    settle_s: float = 2.0
+    #: Of the scenario that weighs row-level security.
+    reads: int = 3_000
+    rows: int = 200_000
 
     @property
     def subscribed(self) -> int:
@@ -72,6 +78,8 @@ QUICK = Sizes(
     many_rounds=2,
     per_round=1_000,
     rates=(100,),
+    reads=500,
+    rows=20_000,
     settle_s=0.5,
 )
 
@@ -87,6 +95,8 @@ class Traffic:
     priorities: Sequence[int] = (5,)
     #: Which of Relay's ways in they take: the name of a file of bench/adapters.
     way: str = "relay"
+    #: Each endpoint must get its deliveries in the order of acceptance.
+    ordered: bool = False
 
     def kinds(self) -> list[tuple[str, int]]:
         """Type and priority of the events, in turn by their number."""
@@ -138,6 +148,8 @@ class Measured:
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
     idle_s: float = 0.0
     idle_cpu_s: dict[str, float] = field(default_factory=dict[str, float])
+    #: Of the run, otherwise of the whole scenario; `Bench.measure` fills it in.
+    used: Used | None = None
 
 
 @dataclass(slots=True)
@@ -149,9 +161,22 @@ class Bench:
     sizes: Sizes
     #: Every run so far, those that only warm up included: nothing that was sent is left out of the account.
     runs: list[Run] = field(default_factory=list[Run])
+    #: What each run used, together with those that were under way with it.
+    used: dict[Run, Used] = field(default_factory=dict[Run, Used])
+    _samples: list[Memory] = field(default_factory=list[Memory])
+    _began: Reading | None = None
+    _under_way: list[Run] = field(default_factory=list[Run])
     _next_n: int = 0
     _expected: int = 0
     _endpoints: int = 0
+
+    def measure(self, scenario: Callable[[Bench], list[Measured]]) -> list[Measured]:
+        """Run a scenario and return its blocks, each with what it used."""
+        with sampled(self.system) as self._samples:
+            before = reading(self.system)
+            blocks = scenario(self)
+            whole = between(before, reading(self.system), self._samples)
+        return [replace(one, used=self.used.get(one.run, whole) if one.run else whole) for one in blocks]
 
     def warmed_run(self, traffic: Traffic) -> Run:
         """Warm up, then send in a closed loop for the time of the sizes."""
@@ -160,18 +185,23 @@ class Bench:
 
     def run(self, traffic: Traffic, **size: Unpack[Size]) -> Run:
         """Send, and wait until all that was accepted has arrived or nothing has come for a minute."""
-        receiver_cpu_s, cpu_s = self.receiver.cpu_s(), self.system.cpu_used()
+        receiver_cpu_s, before = self.receiver.cpu_s(), reading(self.system)
         made = self._send(traffic, size)
         self._wait_for_arrivals()
         time.sleep(self.sizes.settle_s)
-        cpu_s = cpu.spent(cpu_s, self.system.cpu_used())
-        self.runs.append(run := Run(traffic, made, cpu_s, self.receiver.cpu_s() - receiver_cpu_s))
+        used = between(before, reading(self.system), self._samples)
+        self.runs.append(run := Run(traffic, made, used.cpu_s, self.receiver.cpu_s() - receiver_cpu_s))
+        self.used[run] = used
+        self._under_way.clear()
         return run
 
     def send(self, traffic: Traffic, **size: Unpack[Size]) -> Run:
-        """Send as `run` does, and neither wait for what was accepted nor measure what it cost."""
+        """Send as `run` does, and neither wait for what was accepted nor measure what it cost: `drain` does both."""
+        if not self._under_way:
+            self._began = reading(self.system)
         made = self._send(traffic, size)
         self.runs.append(run := Run(traffic, made, {}, 0.0))
+        self._under_way.append(run)
         return run
 
     def wait_for_fan_out(self) -> None:
@@ -186,6 +216,10 @@ class Bench:
         self._wait_for_arrivals()
         drained = Drained(time.monotonic() - began, cpu.spent(cpu_s, self.system.cpu_used()))
         time.sleep(self.sizes.settle_s)
+        if self._began and self._under_way:
+            used = between(self._began, reading(self.system), self._samples)
+            self.used |= dict.fromkeys(self._under_way, used)
+            self._under_way.clear()
         return drained
 
     def new_endpoints(self, count: int) -> range:

@@ -80,12 +80,13 @@ class Generated:
 
 
 @contextlib.contextmanager
-def receiving(*, swallow: int = 0, at: str = ANY_PORT) -> Iterator[Receiver]:
+def receiving(*, swallow: int = 0, swap: int = 0, at: str = ANY_PORT) -> Iterator[Receiver]:
     """Lend a receiver that is ready; `at` is how the system under test calls it, a port of 0 is any free one."""
     called = urlsplit(at)
     host = called.hostname or "127.0.0.1"
     listens = "127.0.0.1" if host in _LOOPBACK else "0.0.0.0"
-    command = _command("receiver", "--swallow", str(swallow), "--host", listens, "--port", str(called.port or 0))
+    faults = ("--swallow", str(swallow), "--swap", str(swap))
+    command = _command("receiver", *faults, "--host", listens, "--port", str(called.port or 0))
     with subprocess.Popen(command.argv, stdout=subprocess.PIPE, text=True, **spawn_options(command)) as process:
         assert process.stdout is not None
         try:

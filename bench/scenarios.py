@@ -94,14 +94,12 @@ def hints(bench: Bench) -> list[Measured]:
 
 
 def _hinted(bench: Bench, name: str, traffic: Traffic, **size: Any) -> Measured:
-    before = bench.system.redis_commands()
     run = bench.run(traffic, **size)
-    commands = bench.system.redis_commands() - before
+    commands = bench.used[run].commands or 0
     events = sum(run.made.sent.accepted)
     cpu_us = run.cpu_s.get("valkey", 0.0) * 1e6 / max(1, events)
     figures = {
         "redis_commands_per_request": commands * traffic.batch / max(1, events),
-        "redis_commands_per_delivery": commands / max(1, events),
         "redis_cpu_us_per_delivery": cpu_us,
         "redis_percent_of_a_core_at_1500_per_s": cpu_us * 1500 / 1e4,
         "deliveries_per_s_of_a_core": 1e6 / cpu_us if cpu_us else 0.0,
@@ -146,7 +144,7 @@ def chosen(given: Sequence[str], *, among: Collection[str] = SCENARIOS) -> list[
 
 
 @contextlib.contextmanager
-def endpoints(system: System, receiver: Receiver, sizes: Sizes, *, names: Sequence[str]) -> Iterator[None]:
+def endpoints(system: System, receiver: Receiver, sizes: Sizes, *, names: Collection[str]) -> Iterator[None]:
     """Make the endpoints of all scenarios for the time of a block: every scenario runs with all of them there.
 
     A system that is no Relay gets those of the named scenarios only, and keeps them.

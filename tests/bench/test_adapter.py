@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,14 +18,14 @@ from graphql import build_schema, parse, validate
 
 from api.graphql.schema import sdl
 from bench.__main__ import main
-from bench.adapter import Adapter, of_relay, read
+from bench.adapter import Adapter, Request, of_relay, read
 from bench.load import Sizes
 from bench.plan import Load
 from bench.programs import ProgramFailed, receiving
 from bench.receiver import number_in
 from bench.scenarios import FOREIGN, endpoints
 from bench.system import System
-from tests.documents import ROOT
+from tests.documents import ROOT, blocks_of, first_column
 
 ENVIRONMENT = {"POSTMAN": "http://127.0.0.1:1", "POSTMAN_TOKEN": "secret"}
 ADAPTER: dict[str, Any] = {
@@ -174,6 +175,21 @@ def test_what_a_mutation_refuses_is_not_accepted_though_its_status_is_200() -> N
     body = b'{"data":{"sendEvents":[{"event":{"id":"a"},"error":null},{"event":null,"error":{"code":"INVALID"}}]}}'
     assert not lists.answered(range(2), sent_ns=0, status=200, body=body)
     assert (list(one.sent.accepted), list(lists.sent.accepted)) == ([0], [1, 0])
+
+
+def test_the_adapter_that_the_page_shows_is_one(tmp_path: Path) -> None:
+    (shown,) = (block for block in blocks_of(ROOT / "docs" / "benchmark.md") if block.language == "json")
+    (tmp_path / "peer.json").write_text(shown.text, encoding="utf-8")
+    environment = {"PEER_URL": "http://h", "PEER_TOKEN": "secret", "PEER_PID": str(os.getpid())}
+    adapter = read(tmp_path / "peer.json", environment)
+    assert adapter.model_fields_set == Adapter.model_fields.keys()
+    assert adapter.plan([("t", 5)], padding="x", batch=100).path == "/events/list"
+
+
+def test_the_page_explains_every_field() -> None:
+    cells = first_column(ROOT / "docs" / "benchmark.md", "| field | meaning |")
+    fields = (Adapter.model_fields.keys() | Request.model_fields.keys()) - {"url", "body"}
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == fields
 
 
 def test_what_relays_own_adapters_ask_for_fits_its_schema() -> None:
