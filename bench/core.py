@@ -21,13 +21,11 @@ _HEALTHY = 20
 _CLIENTS = 8
 _GAP_S = (0.01, 0.05)
 _URGENT_GAP_S = (0.05, 0.15)
-_TROUBLE = 1_000
 _LANES = 20
 _RTT_MS = 20
 _RATE = 50
 _TIERS = (1, 5, 10)
 _HELD_MS = 120_000
-_TENANTS = 10_000
 
 
 def blackhole(bench: Bench) -> list[Measured]:
@@ -110,10 +108,11 @@ def backlog(bench: Bench) -> list[Measured]:
 
 def tenants(bench: Bench) -> list[Measured]:
     """A round of the clock while ten thousand clients have work: what it costs to be fair."""
-    taken = sorted(rounds_ms(bench.system.database_url, tenants=_TENANTS)) if bench.system.database_url else []
+    count, where = bench.sizes.tenants, bench.system.database_url
+    taken = sorted(rounds_ms(where, tenants=count)) if where else []
     shares = {"p50": 0.5, "p95": 0.95, "max": 1.0}
     figures = {f"round_ms.{label}": percentile(taken, share) for label, share in shares.items() if taken}
-    name = f"tenants: rounds of the clock, {_TENANTS} clients with work"
+    name = f"tenants: rounds of the clock, {count} clients with work"
     return [Measured(name, None, figures=figures, at_most=(("round_ms.p50", 8.0),))]
 
 
@@ -124,7 +123,7 @@ def _beside_trouble(bench: Bench, healthy: Traffic) -> tuple[Run, Run]:
         _lent(bench, 1, aside=True, script="after_ms=2000", timeoutMs=30_000) as slow,
     ):
         for trouble in (hole, slow):
-            bench.send(trouble, count=_TROUBLE)
+            bench.send(trouble, count=bench.sizes.trouble)
         bench.wait_for_fan_out()
         return alone, _steady(bench, healthy)
 

@@ -37,6 +37,8 @@ class Sizes:
     idle_s: float = 20.0
     #: Of the scenarios of the delivery core: how long healthy traffic lasts, and how much waits.
     beside_s: float = 15.0
+    trouble: int = 1_000
+    tenants: int = 10_000
     backlog: int = 50_000
     lane_events: int = 500
     rate_limited: int = 2_000

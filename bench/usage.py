@@ -19,7 +19,7 @@ import redis
 from bench import cpu
 from bench.system import System
 
-_SAMPLE_EVERY_S = 1.0
+_SAMPLE_EVERY_S = 2.0
 _MIB = 2**20
 #: What asking costs is none of Relay's commands.
 _OWN_COMMANDS = frozenset({"info", "hello", "auth", "select", "ping", "client|setinfo", "client|setname"})
@@ -88,7 +88,7 @@ def between(before: Reading, after: Reading, samples: Sequence[Memory] = ()) -> 
 
 @contextlib.contextmanager
 def sampled(system: System) -> Iterator[list[Memory]]:
-    """Lend a list that grows by one sample a second for the time of a block."""
+    """Lend a list that grows by a sample every two seconds for the time of a block."""
     samples, over = list[Memory](), threading.Event()
 
     def sample() -> None:
