@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seconds", type=float, metavar="N", help="how long each load lasts (default 5)")
     parser.add_argument("--clients", type=int, metavar="N", help="connections of the generator (default 32)")
+    parser.add_argument("--backlog", type=int, metavar="N", help="deliveries that wait in `backlog` (default 50 000)")
+    parser.add_argument("--stored", type=int, metavar="N", help="deliveries stored in `growth` (default 10 000 000)")
     parser.add_argument("--quick", action="store_true", help="shorter and with fewer endpoints: a first impression")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="where the figures go (default bench/results/TIME.json)"
@@ -87,7 +89,11 @@ def _measured(name: str, bench: Bench) -> list[Measured]:
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:
-    given = {name: value for name in ("seconds", "clients") if (value := getattr(options, name)) is not None}
+    given = {
+        name: value
+        for name in ("seconds", "clients", "backlog", "stored")
+        if (value := getattr(options, name)) is not None
+    }
     return replace(QUICK if options.quick else Sizes(), **given)
 
 

@@ -12,12 +12,11 @@ from bench.accounting import EndpointsOf
 from bench.generator import Plan
 from bench.programs import Generated, Receiver, generated
 from bench.system import System
+from relay.delivery.retry import DEFAULT_SCHEDULE_MS
 
 _LOOK_EVERY_S = 0.1
 #: The longest silence before what is missing counts as lost: beyond the first retries and a dead worker's give-back.
 _PATIENCE_S = 60.0
-#: Watched after the last expected arrival: what comes twice comes now, and outcomes are still being recorded.
-_SETTLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,8 @@ class Sizes:
 
     seconds: float = 5.0
     warm_up_s: float = 1.0
+    #: Watched after the last expected arrival: what comes twice comes now, and outcomes are still being recorded.
+    settle_s: float = 2.0
     clients: int = 32
     types: int = 100
     endpoints_per_type: int = 10
@@ -36,15 +37,26 @@ class Sizes:
     #: Of the scenarios of the delivery core: how long healthy traffic lasts, and how much waits.
     beside_s: float = 15.0
     backlog: int = 50_000
+    #: How long endpoints fail, how long traffic goes on after it, and how their circuits and retries are set.
+    storm_endpoints: int = 200
+    storm_s: float = 60.0
+    storm_after_s: float = 15.0
+    storm_reset_ms: int = 10_000
+    storm_schedule_ms: Sequence[int] = DEFAULT_SCHEDULE_MS
     lane_events: int = 500
     rate_limited: int = 2_000
     #: How many deliveries are stored while a person looks.
     stored: int = 10_000_000
+    growth_rounds: int = 3
+    asked: int = 200
     #: Of the scenario that weighs the metrics.
     pairs: int = 11
     #: Of the scenario with one event for very many endpoints.
     many: int = 5_000
     many_rounds: int = 9
+    #: Of the scenario with events for a thousand endpoints: how many of those, and how many events in a row.
+    fan_out: int = 1_000
+    sustained: int = 30
     per_round: int = 10_000
 
     @property
@@ -56,6 +68,7 @@ class Sizes:
 QUICK = Sizes(
     seconds=2.0,
     warm_up_s=0.5,
+    settle_s=0.5,
     types=10,
     idle_events=10,
     idle_gap_s=(0.5, 1.0),
@@ -63,10 +76,19 @@ QUICK = Sizes(
     backlog=5_000,
     lane_events=100,
     rate_limited=1_000,
+    storm_endpoints=20,
+    storm_s=1.5,
+    storm_after_s=1.0,
+    storm_reset_ms=500,
+    storm_schedule_ms=(300,) * 10,
     stored=100_000,
+    growth_rounds=1,
+    asked=50,
     pairs=1,
     many=200,
     many_rounds=2,
+    fan_out=100,
+    sustained=5,
     per_round=1_000,
 )
 
@@ -154,8 +176,8 @@ class Bench:
         """
         receiver_cpu_s, cpu_s = self.receiver.cpu_s(), self.system.cpu_used()
         made = self._send(traffic, seconds=seconds, count=count, clients=clients, gap_s=gap_s)
-        self._wait_for_arrivals()
-        time.sleep(_SETTLE_S)
+        self._wait_for_arrivals(_PATIENCE_S)
+        time.sleep(self.sizes.settle_s)
         cpu_s = cpu.spent(cpu_s, self.system.cpu_used())
         self.runs.append(run := Run(traffic, made, cpu_s, self.receiver.cpu_s() - receiver_cpu_s))
         return run
@@ -174,18 +196,18 @@ class Bench:
         self.runs.append(run := Run(traffic, made, {}, 0.0))
         return run
 
-    def wait_for_fan_out(self) -> None:
+    def wait_for_fan_out(self, *, patience_s: float = _PATIENCE_S) -> None:
         """Wait until every event has its deliveries, so that what is sent next has only those before it."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while not self.system.is_fanned_out() and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)
 
-    def drain(self) -> Drained:
-        """Wait as `run` does for all that is on its way."""
+    def drain(self, *, patience_s: float = _PATIENCE_S) -> Drained:
+        """Wait as `run` does for all that is on its way, or until nothing has come for so long."""
         cpu_s, began = self.system.cpu_used(), time.monotonic()
-        self._wait_for_arrivals()
+        self._wait_for_arrivals(patience_s)
         drained = Drained(time.monotonic() - began, cpu.spent(cpu_s, self.system.cpu_used()))
-        time.sleep(_SETTLE_S)
+        time.sleep(self.sizes.settle_s)
         return drained
 
     def new_endpoints(self, count: int) -> range:
@@ -233,9 +255,9 @@ class Bench:
             first_n=self._next_n,
         )
 
-    def _wait_for_arrivals(self) -> None:
+    def _wait_for_arrivals(self, patience_s: float) -> None:
         came, silent_since = -1, time.monotonic()
-        while came < self._expected and time.monotonic() - silent_since < _PATIENCE_S:
+        while came < self._expected and time.monotonic() - silent_since < patience_s:
             now = self.receiver.count()
             if now != came:
                 came, silent_since = now, time.monotonic()
