@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, report
-from bench.load import QUICK, Bench, Measured, Sizes
+from bench.compare import compare
+from bench.load import Bench, Measured
 from bench.programs import CHECKOUT, ProgramFailed, receiving
 from bench.scenarios import DEFAULT, GROUPS, SCENARIOS, chosen, endpoints
 from bench.self_test import self_test
+from bench.sizes import QUICK, Sizes
 from bench.system import System, started
 from relay.errors import RelayError
 
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped in order
     try:
-        return _self_test() if options.self_test else _bench(options)
+        return _compare(*options.compare) if options.compare else _self_test() if options.self_test else _bench(options)
     except (ProgramFailed, RelayError) as cause:
         print(f"bench: {cause}", file=sys.stderr)
         return 2
@@ -57,13 +59,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--url", help="a Relay that already runs, on this machine; its CPU is not measured")
     parser.add_argument("--key", default="", help="an API key of that Relay with all scopes")
-    parser.add_argument("--self-test", action="store_true", help="try the benchmark itself, without a system")
+    parser.add_argument("--self-test", action="store_true", help="try whether loss, doubles and disorder are seen")
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="tell how two runs differ, and run nothing"
+    )
     return parser
 
 
+def _compare(first: Path, second: Path) -> int:
+    print(compare(first, second))
+    return 0
+
+
 def _self_test() -> int:
-    wrong = self_test()
-    print("\n".join(wrong) or "What was swallowed is reported as lost, what was doubled as duplicate.")
+    with started() as system:
+        wrong = self_test(system)
+    print("\n".join(wrong) or "What was swallowed, deleted, doubled and swapped was reported as that.")
     return 1 if wrong else 0
 
 
@@ -85,7 +96,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _measured(name: str, bench: Bench) -> list[Measured]:
     print(f"bench: {name} …", file=sys.stderr, flush=True)
-    return SCENARIOS[name](bench)
+    return bench.measure(SCENARIOS[name])
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:

@@ -4,93 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench import cpu
 from bench.accounting import EndpointsOf
 from bench.generator import Plan
 from bench.programs import Generated, Receiver, generated
+from bench.sizes import Sizes
 from bench.system import System
-from relay.delivery.retry import DEFAULT_SCHEDULE_MS
+from bench.usage import Memory, Reading, Used, between, reading, sampled
 
 _LOOK_EVERY_S = 0.1
 #: The longest silence before what is missing counts as lost: beyond the first retries and a dead worker's give-back.
 _PATIENCE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much traffic a run makes, and how many endpoints there are."""
-
-    seconds: float = 5.0
-    warm_up_s: float = 1.0
-    #: Watched after the last expected arrival: what comes twice comes now, and outcomes are still being recorded.
-    settle_s: float = 2.0
-    clients: int = 32
-    types: int = 100
-    endpoints_per_type: int = 10
-    payload_bytes: int = 256
-    idle_events: int = 60
-    idle_gap_s: tuple[float, float] = (2.0, 4.0)
-    idle_s: float = 20.0
-    #: Of the scenarios of the delivery core: how long healthy traffic lasts, and how much waits.
-    beside_s: float = 15.0
-    backlog: int = 50_000
-    #: How long endpoints fail, how long traffic goes on after it, and how their circuits and retries are set.
-    storm_endpoints: int = 200
-    storm_s: float = 60.0
-    storm_after_s: float = 15.0
-    storm_reset_ms: int = 10_000
-    storm_schedule_ms: Sequence[int] = DEFAULT_SCHEDULE_MS
-    lane_events: int = 500
-    rate_limited: int = 2_000
-    #: How many deliveries are stored while a person looks.
-    stored: int = 10_000_000
-    growth_rounds: int = 3
-    asked: int = 200
-    #: Of the scenario that weighs the metrics.
-    pairs: int = 11
-    #: Of the scenario with one event for very many endpoints.
-    many: int = 5_000
-    many_rounds: int = 9
-    #: Of the scenario with events for a thousand endpoints: how many of those, and how many events in a row.
-    fan_out: int = 1_000
-    sustained: int = 30
-    per_round: int = 10_000
-
-    @property
-    def subscribed(self) -> int:
-        """How many endpoints share the types of `fanout10`; the one of `single` has the next number."""
-        return self.types * self.endpoints_per_type
-
-
-QUICK = Sizes(
-    seconds=2.0,
-    warm_up_s=0.5,
-    settle_s=0.5,
-    types=10,
-    idle_events=10,
-    idle_gap_s=(0.5, 1.0),
-    beside_s=4.0,
-    backlog=5_000,
-    lane_events=100,
-    rate_limited=1_000,
-    storm_endpoints=20,
-    storm_s=1.5,
-    storm_after_s=1.0,
-    storm_reset_ms=500,
-    storm_schedule_ms=(300,) * 10,
-    stored=100_000,
-    growth_rounds=1,
-    asked=50,
-    pairs=1,
-    many=200,
-    many_rounds=2,
-    fan_out=100,
-    sustained=5,
-    per_round=1_000,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +29,8 @@ class Traffic:
     endpoints_of: EndpointsOf
     batch: int = 1
     priorities: Sequence[int] = (5,)
+    #: Each endpoint must get its deliveries in the order of acceptance.
+    ordered: bool = False
 
     def heads(self) -> list[str]:
         """How the events begin: the number follows."""
@@ -141,6 +70,8 @@ class Measured:
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
     idle_s: float = 0.0
     idle_cpu_s: dict[str, float] = field(default_factory=dict[str, float])
+    #: Of the run, otherwise of the whole scenario; `Bench.measure` fills it in.
+    used: Used | None = None
 
 
 @dataclass(slots=True)
@@ -152,9 +83,22 @@ class Bench:
     sizes: Sizes
     #: Every run so far, those that only warm up included: nothing that was sent is left out of the account.
     runs: list[Run] = field(default_factory=list[Run])
+    #: What each run used, together with those that were under way with it.
+    used: dict[Run, Used] = field(default_factory=dict[Run, Used])
+    _samples: list[Memory] = field(default_factory=list[Memory])
+    _began: Reading | None = None
+    _under_way: list[Run] = field(default_factory=list[Run])
     _next_n: int = 0
     _expected: int = 0
     _endpoints: int = 0
+
+    def measure(self, scenario: Callable[[Bench], list[Measured]]) -> list[Measured]:
+        """Run a scenario and return its blocks, each with what it used."""
+        with sampled(self.system) as self._samples:
+            before = reading(self.system)
+            blocks = scenario(self)
+            whole = between(before, reading(self.system), self._samples)
+        return [replace(one, used=self.used.get(one.run, whole) if one.run else whole) for one in blocks]
 
     def warmed_run(self, traffic: Traffic) -> Run:
         """Warm up, then send in a closed loop for the time of the sizes."""
@@ -174,12 +118,14 @@ class Bench:
 
         Without `clients` as many connections send as the sizes say, or one with a gap.
         """
-        receiver_cpu_s, cpu_s = self.receiver.cpu_s(), self.system.cpu_used()
+        receiver_cpu_s, before = self.receiver.cpu_s(), reading(self.system)
         made = self._send(traffic, seconds=seconds, count=count, clients=clients, gap_s=gap_s)
         self._wait_for_arrivals(_PATIENCE_S)
         time.sleep(self.sizes.settle_s)
-        cpu_s = cpu.spent(cpu_s, self.system.cpu_used())
-        self.runs.append(run := Run(traffic, made, cpu_s, self.receiver.cpu_s() - receiver_cpu_s))
+        used = between(before, reading(self.system), self._samples)
+        self.runs.append(run := Run(traffic, made, used.cpu_s, self.receiver.cpu_s() - receiver_cpu_s))
+        self.used[run] = used
+        self._under_way.clear()
         return run
 
     def send(
@@ -191,9 +137,12 @@ class Bench:
         clients: int | None = None,
         gap_s: tuple[float, float] | None = None,
     ) -> Run:
-        """Send as `run` does, and neither wait for what was accepted nor measure what it cost."""
+        """Send as `run` does, and neither wait for what was accepted nor measure what it cost: `drain` does both."""
+        if not self._under_way:
+            self._began = reading(self.system)
         made = self._send(traffic, seconds=seconds, count=count, clients=clients, gap_s=gap_s)
         self.runs.append(run := Run(traffic, made, {}, 0.0))
+        self._under_way.append(run)
         return run
 
     def wait_for_fan_out(self, *, patience_s: float = _PATIENCE_S) -> None:
@@ -208,6 +157,10 @@ class Bench:
         self._wait_for_arrivals(patience_s)
         drained = Drained(time.monotonic() - began, cpu.spent(cpu_s, self.system.cpu_used()))
         time.sleep(self.sizes.settle_s)
+        if self._began and self._under_way:
+            used = between(self._began, reading(self.system), self._samples)
+            self.used |= dict.fromkeys(self._under_way, used)
+            self._under_way.clear()
         return drained
 
     def new_endpoints(self, count: int) -> range:

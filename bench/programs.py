@@ -85,9 +85,9 @@ class Generated:
 
 
 @contextlib.contextmanager
-def receiving(*, swallow: int = 0) -> Iterator[Receiver]:
+def receiving(*, swallow: int = 0, swap: int = 0) -> Iterator[Receiver]:
     """Lend a receiver that is ready."""
-    command = _command("receiver", "--swallow", str(swallow))
+    command = _command("receiver", "--swallow", str(swallow), "--swap", str(swap))
     with subprocess.Popen(command.argv, stdout=subprocess.PIPE, text=True, **spawn_options(command)) as process:
         assert process.stdout is not None
         try:

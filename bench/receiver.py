@@ -62,11 +62,11 @@ def script(url: bytes) -> Script:
 
 
 class Ledger:
-    """What has come; the self-test has it swallow one in so many, as a receiver of a lossy system would see it."""
+    """What has come; the self-test has it swallow one in so many, and swap one with the last, as seen behind a bad system."""
 
-    def __init__(self, *, swallow: int = 0) -> None:
+    def __init__(self, *, swallow: int = 0, swap: int = 0) -> None:
         self.arrivals = Arrivals()
-        self._swallow = swallow
+        self._swallow, self._swap = swallow, swap
         self._came = 0
         self._released: set[str] = set()
         self._failing: set[str] = set()
@@ -83,6 +83,9 @@ class Ledger:
         self.arrivals.n.append(int(number[1]) if number else -1)
         self.arrivals.endpoint.append(endpoint)
         self.arrivals.at_ns.append(at_ns)
+        if self._came == self._swap:
+            numbers = self.arrivals.n
+            numbers[-1], numbers[-2] = numbers[-2], numbers[-1]
 
     def page(self, url: bytes) -> bytes:
         """The answer to a GET."""
@@ -199,9 +202,11 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
     parser.add_argument("--swallow", type=int, default=0, help="forget one request in so many (for the self-test)")
+    parser.add_argument("--swap", type=int, default=0, help="swap the arrival of this number with the last (as above)")
     options = parser.parse_args()
+    ledger = Ledger(swallow=options.swallow, swap=options.swap)
     try:
-        uvloop.run(serve(Ledger(swallow=options.swallow), host=options.host, port=options.port))
+        uvloop.run(serve(ledger, host=options.host, port=options.port))
     except KeyboardInterrupt:
         sys.exit(130)
 

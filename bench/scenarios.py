@@ -11,9 +11,10 @@ from bench.core import blackhole, fifo, priority, ratelimit, tenants
 from bench.fanout import fanout1000, fanout5000, lent_at_once
 from bench.growth import grown
 from bench.guide import guide
-from bench.load import Bench, Measured, Sizes, Traffic
+from bench.load import Bench, Measured, Traffic
 from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
+from bench.sizes import Sizes
 from bench.storm import retry_storm
 from bench.transform import transform
 from bench.wall import wall
@@ -71,14 +72,12 @@ def hints(bench: Bench) -> list[Measured]:
 
 
 def _hinted(bench: Bench, name: str, traffic: Traffic, **size: Any) -> Measured:
-    before = bench.system.redis_commands()
     run = bench.run(traffic, **size)
-    commands = bench.system.redis_commands() - before
+    commands = bench.used[run].commands or 0
     events = sum(run.made.sent.accepted)
     cpu_us = run.cpu_s.get("valkey", 0.0) * 1e6 / max(1, events)
     figures = {
         "redis_commands_per_request": commands * traffic.batch / max(1, events),
-        "redis_commands_per_delivery": commands / max(1, events),
         "redis_cpu_us_per_delivery": cpu_us,
         "redis_percent_of_a_core_at_1500_per_s": cpu_us * 1500 / 1e4,
         "deliveries_per_s_of_a_core": 1e6 / cpu_us if cpu_us else 0.0,

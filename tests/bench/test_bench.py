@@ -18,11 +18,12 @@ from bench import cpu, report
 from bench.__main__ import main
 from bench.accounting import account, percentile, strangers
 from bench.generator import Load, Plan
-from bench.load import QUICK, Bench, Measured, Run, Traffic
+from bench.load import Bench, Measured, Run, Traffic
 from bench.programs import Generated, generated, receiving
 from bench.records import Arrivals, Sent, pack, unpack_arrivals, unpack_sent
 from bench.scenarios import chosen
-from bench.self_test import direct_plan, self_test
+from bench.self_test import direct_plan
+from bench.sizes import QUICK
 from bench.system import System
 
 MS = 1_000_000
@@ -119,10 +120,6 @@ def test_the_events_of_a_list_are_accepted_one_by_one() -> None:
     assert not load.answered(numbers, sent_ns=0, status=200, body=body)
     assert list(load.sent.accepted) == [1, 0, 1]
     assert (list(load.take()), load.over) == ([3, 4], True)
-
-
-def test_swallowed_and_doubled_requests_are_noticed_between_real_processes() -> None:
-    assert self_test() == []
 
 
 def test_cpu_of_a_child_that_is_gone_is_still_counted() -> None:
