@@ -21,10 +21,11 @@ from typing import Any
 from bench import machine, report
 from bench.adapter import Adapter, read
 from bench.compare import compare
-from bench.load import QUICK, Bench, Measured, Sizes
+from bench.load import Bench, Measured
 from bench.programs import ANY_PORT, CHECKOUT, ProgramFailed, receiving
 from bench.scenarios import DEFAULT, FOREIGN, GROUPS, SCENARIOS, chosen, endpoints
 from bench.self_test import self_test
+from bench.sizes import QUICK, Sizes
 from bench.system import System, started
 from relay.errors import RelayError
 
@@ -52,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seconds", type=float, metavar="N", help="how long each load lasts (default 5)")
     parser.add_argument("--clients", type=int, metavar="N", help="connections of the generator (default 32)")
+    parser.add_argument("--backlog", type=int, metavar="N", help="deliveries that wait in `backlog` (default 50 000)")
+    parser.add_argument("--stored", type=int, metavar="N", help="deliveries stored in `growth` (default 10 000 000)")
     parser.add_argument("--quick", action="store_true", help="shorter and with fewer endpoints: a first impression")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="where the figures go (default bench/results/TIME.json)"
@@ -109,7 +112,11 @@ def _measured(name: str, bench: Bench) -> list[Measured]:
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:
-    given = {name: value for name in ("seconds", "clients") if (value := getattr(options, name)) is not None}
+    given = {
+        name: value
+        for name in ("seconds", "clients", "backlog", "stored")
+        if (value := getattr(options, name)) is not None
+    }
     return replace(QUICK if options.quick else Sizes(), **given)
 
 

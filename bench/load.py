@@ -12,78 +12,13 @@ from bench import cpu
 from bench.accounting import EndpointsOf
 from bench.plan import Plan
 from bench.programs import Generated, Receiver, generated
+from bench.sizes import Sizes
 from bench.system import System
 from bench.usage import Memory, Reading, Used, between, reading, sampled
 
 _LOOK_EVERY_S = 0.1
 #: The longest silence before what is missing counts as lost: beyond the first retries and a dead worker's give-back.
 _PATIENCE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much traffic a run makes, and how many endpoints there are."""
-
-    seconds: float = 5.0
-    warm_up_s: float = 1.0
-    clients: int = 32
-    types: int = 100
-    endpoints_per_type: int = 10
-    payload_bytes: int = 256
-    #: Watched after the last expected arrival: what comes twice comes now, and outcomes are still being recorded.
-    settle_s: float = 2.0
-    idle_events: int = 60
-    idle_gap_s: tuple[float, float] = (2.0, 4.0)
-    idle_s: float = 20.0
-    #: Of the scenarios of the delivery core: how long healthy traffic lasts, and how much waits.
-    beside_s: float = 15.0
-    trouble: int = 1_000
-    tenants: int = 10_000
-    backlog: int = 50_000
-    lane_events: int = 500
-    rate_limited: int = 2_000
-    #: How many deliveries are stored while a person looks.
-    stored: int = 10_000_000
-    #: Of the scenario that weighs the metrics.
-    pairs: int = 11
-    #: Of the scenario with one event for very many endpoints.
-    many: int = 5_000
-    many_rounds: int = 9
-    per_round: int = 10_000
-    #: Events in the lists that are accepted and lead nowhere.
-    lists: tuple[int, ...] = (100, 1_000)
-    #: Requests a second of the open loops.
-    rates: tuple[int, ...] = (200, 500, 1_000)
-    #: Of the scenario that weighs row-level security.
-    reads: int = 3_000
-    rows: int = 200_000
-
-    @property
-    def subscribed(self) -> int:
-        """How many endpoints share the types of `fanout10`; the one of `single` has the next number."""
-        return self.types * self.endpoints_per_type
-
-
-QUICK = Sizes(
-    seconds=2.0,
-    warm_up_s=0.5,
-    types=10,
-    idle_events=10,
-    idle_gap_s=(0.5, 1.0),
-    beside_s=4.0,
-    backlog=5_000,
-    lane_events=100,
-    rate_limited=1_000,
-    stored=100_000,
-    pairs=1,
-    many=200,
-    many_rounds=2,
-    per_round=1_000,
-    rates=(100,),
-    reads=500,
-    rows=20_000,
-    settle_s=0.5,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +124,7 @@ class Bench:
         """Send, and wait until all that was accepted has arrived or nothing has come for a minute."""
         receiver_cpu_s, before = self.receiver.cpu_s(), reading(self.system)
         made = self._send(traffic, size)
-        self._wait_for_arrivals()
+        self._wait_for_arrivals(_PATIENCE_S)
         time.sleep(self.sizes.settle_s)
         used = between(before, reading(self.system), self._samples)
         self.runs.append(run := Run(traffic, made, used.cpu_s, self.receiver.cpu_s() - receiver_cpu_s))
@@ -206,16 +141,16 @@ class Bench:
         self._under_way.append(run)
         return run
 
-    def wait_for_fan_out(self) -> None:
+    def wait_for_fan_out(self, *, patience_s: float = _PATIENCE_S) -> None:
         """Wait until every event has its deliveries, so that what is sent next has only those before it."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while not self.system.is_fanned_out() and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)
 
-    def drain(self) -> Drained:
-        """Wait as `run` does for all that is on its way."""
+    def drain(self, *, patience_s: float = _PATIENCE_S) -> Drained:
+        """Wait as `run` does for all that is on its way, or until nothing has come for so long."""
         cpu_s, began = self.system.cpu_used(), time.monotonic()
-        self._wait_for_arrivals()
+        self._wait_for_arrivals(patience_s)
         drained = Drained(time.monotonic() - began, cpu.spent(cpu_s, self.system.cpu_used()))
         time.sleep(self.sizes.settle_s)
         if self._began and self._under_way:
@@ -249,9 +184,9 @@ class Bench:
         plan = self.system.adapter(traffic.way).plan(traffic.kinds(), padding=padding, batch=traffic.batch)
         return replace(plan, first_n=self._next_n)
 
-    def _wait_for_arrivals(self) -> None:
+    def _wait_for_arrivals(self, patience_s: float) -> None:
         came, silent_since = -1, time.monotonic()
-        while came < self._expected and time.monotonic() - silent_since < _PATIENCE_S:
+        while came < self._expected and time.monotonic() - silent_since < patience_s:
             now = self.receiver.count()
             if now != came:
                 came, silent_since = now, time.monotonic()

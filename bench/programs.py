@@ -50,6 +50,18 @@ class Receiver:
         """Answer what is held under this name, and hold nothing under it any more."""
         self._page(f"release/{name}")
 
+    def fail(self, name: str) -> None:
+        """Refuse what is failing under this name, from now on."""
+        self._page(f"fail/{name}")
+
+    def heal(self, name: str) -> None:
+        """Refuse nothing under this name any more."""
+        self._page(f"heal/{name}")
+
+    def refused(self, name: str) -> int:
+        """How many requests were refused while this name was failing."""
+        return int(self._page(f"refused/{name}"))
+
     def count(self) -> int:
         """How many requests have come in so far."""
         return int(self._page("count"))

@@ -6,13 +6,17 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
-from bench.fanout import fanout5000, lent_at_once
+from bench.backlog import backlog
+from bench.core import blackhole, fifo, priority, ratelimit, tenants
+from bench.fanout import fanout1000, fanout5000, lent_at_once
+from bench.growth import grown
 from bench.guide import guide
 from bench.intake import accepting, batch_intake
-from bench.load import Bench, Measured, Sizes, Traffic
+from bench.load import Bench, Measured, Traffic
 from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
+from bench.sizes import Sizes
+from bench.storm import retry_storm
 from bench.system import System
 from bench.transform import transform
 from bench.wall import wall
@@ -60,12 +64,7 @@ def graphql_single(bench: Bench) -> list[Measured]:
 def fanout10(bench: Bench) -> list[Measured]:
     """Each event matches ten of a thousand endpoints."""
     sizes = bench.sizes
-    traffic = Traffic(
-        types=[_type(index) for index in range(sizes.types)],
-        fan_out=sizes.endpoints_per_type,
-        endpoints_of=lambda n: range(n % sizes.types, sizes.subscribed, sizes.types),
-    )
-    run = bench.warmed_run(traffic)
+    run = bench.warmed_run(_ten_endpoints(sizes))
     budgets = (("cpu_us_per_delivery.total", 400.0), *_OWN_COST)
     name = f"fanout10: REST, {sizes.subscribed} endpoints, {sizes.endpoints_per_type} per event"
     return [Measured(name, run, at_most=budgets)]
@@ -107,6 +106,12 @@ def _hinted(bench: Bench, name: str, traffic: Traffic, **size: Any) -> Measured:
     return Measured(f"hints: {name}", run, figures=figures, at_most=(("redis_cpu_us_per_delivery", 40.0),))
 
 
+def growth(bench: Bench) -> list[Measured]:
+    """The traffic of `single` and of `fanout10`, and lists, with few deliveries stored and with ten million."""
+    traffics = {"single": _one_endpoint(bench.sizes), "fanout10": _ten_endpoints(bench.sizes)}
+    return grown(bench, traffics)
+
+
 SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "single": single,
     "fanout10": fanout10,
@@ -124,7 +129,10 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "metrics": metrics,
     "transform": transform,
     "wall": wall,
+    "fanout1000": fanout1000,
     "fanout5000": fanout5000,
+    "retry-storm": retry_storm,
+    "growth": growth,
 }
 #: Those that any HTTP system can go through by its adapter.
 FOREIGN = ("single", "fanout10", "latency-idle")
@@ -162,6 +170,14 @@ def endpoints(system: System, receiver: Receiver, sizes: Sizes, *, names: Collec
 
 def _one_endpoint(sizes: Sizes, *, batch: int = 1, way: str = "relay") -> Traffic:
     return Traffic(types=[_ONE_TYPE], fan_out=1, endpoints_of=lambda _: (sizes.subscribed,), batch=batch, way=way)
+
+
+def _ten_endpoints(sizes: Sizes) -> Traffic:
+    return Traffic(
+        types=[_type(index) for index in range(sizes.types)],
+        fan_out=sizes.endpoints_per_type,
+        endpoints_of=lambda n: range(n % sizes.types, sizes.subscribed, sizes.types),
+    )
 
 
 def _type(index: int) -> str:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import psycopg
 
 from bench.accounting import Account, account, order_breaks
-from bench.load import QUICK, Bench, Traffic
+from bench.load import Bench, Traffic
 from bench.plan import Plan
 from bench.programs import Receiver, generated, receiving
 from bench.records import Sent
+from bench.sizes import QUICK
 from bench.system import System
 from relay.cli import own_endpoint
 

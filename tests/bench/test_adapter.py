@@ -19,11 +19,11 @@ from graphql import build_schema, parse, validate
 from api.graphql.schema import sdl
 from bench.__main__ import main
 from bench.adapter import Adapter, Request, of_relay, read
-from bench.load import Sizes
 from bench.plan import Load
 from bench.programs import ProgramFailed, receiving
 from bench.receiver import number_in
 from bench.scenarios import FOREIGN, endpoints
+from bench.sizes import Sizes
 from bench.system import System
 from tests.documents import ROOT, blocks_of, first_column
 

@@ -18,12 +18,13 @@ from bench import cpu, report
 from bench.__main__ import main
 from bench.accounting import account, percentile, strangers
 from bench.adapter import of_relay
-from bench.load import QUICK, Bench, Measured, Run, Traffic
+from bench.load import Bench, Measured, Run, Traffic
 from bench.plan import Load, Plan
 from bench.programs import Generated, generated, receiving
 from bench.records import Arrivals, Sent, pack, unpack_arrivals, unpack_sent
 from bench.scenarios import chosen
 from bench.self_test import direct_plan
+from bench.sizes import QUICK
 from bench.system import System
 
 MS = 1_000_000

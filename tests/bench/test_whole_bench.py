@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from bench.compare import compare
-from bench.load import QUICK, Bench
+from bench.load import Bench
 from bench.programs import receiving
 from bench.report import Result, page, results
 from bench.scenarios import SCENARIOS, endpoints
 from bench.self_test import self_test
+from bench.sizes import QUICK
 from bench.system import System, started
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -37,9 +38,16 @@ TINY = replace(
     backlog=300,
     lane_events=5,
     rate_limited=60,
+    storm_endpoints=4,
+    storm_s=0.5,
+    storm_after_s=0.3,
+    storm_reset_ms=200,
     stored=1_000,
+    asked=2,
     many=20,
     many_rounds=1,
+    fan_out=10,
+    sustained=2,
     per_round=100,
     lists=(10, 50),
     reads=50,
@@ -64,7 +72,10 @@ QUICK_RUNS: dict[str, Sequence[str]] = {
     "metrics": ("on_to_off.median",),
     "transform": ("more_cpu_us_per_delivery.median",),
     "wall": ("plain_us",),
+    "fanout1000": ("accept_many_to_one.p50", "cpu_us_per_delivery.total"),
     "fanout5000": ("accept_many_to_one.p50",),
+    "retry-storm": ("attempts_per_delivery",),
+    "growth": ("deliveries_ms_ratio",),
 }
 #: What every block tells, and those with traffic.
 ALWAYS = ("memory_mib.total", "memory_peak_mib.worker", "redis_peak_mib")

@@ -1,0 +1,107 @@
+"""Deliveries that are stored as if they had happened: put there by SQL, as fast as Postgres takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import psycopg
+
+from relay import partitions
+
+_THREADS = 2
+_SLICES_A_DAY = 2
+# One in a hundred is dead; ids carry the times, as Relay's do, and a delivery has its event's.
+_ROWS = b"""
+    FROM generate_series(%(from)s::int8, %(until)s::int8 - 1) AS i
+    CROSS JOIN LATERAL (
+        SELECT %(since)s + %(span)s * ((i - %(first)s)::float8 / %(count)s) AS at, i %% 100 = 0 AS dead,
+               (%(endpoints)s::uuid[])[1 + (i / 100) %% cardinality(%(endpoints)s::uuid[])] AS endpoint) t
+    CROSS JOIN LATERAL (
+        SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::int8), 12, '0') || '70008000'
+                || lpad(to_hex(i), 12, '0'))::uuid AS id) u"""
+_HISTORY = b"""INSERT INTO history (id, tenant_id, event_id, endpoint_id, state, tier, attempts, reason, created_at,
+                                    finished_at)
+    SELECT id, %(tenant)s, id, endpoint, CASE WHEN dead THEN 'dead' ELSE 'delivered' END, 1, 1,
+           CASE WHEN dead THEN 'gone' ELSE 'ok' END, at, at"""
+_EVENTS = b"""INSERT INTO events (id, tenant_id, type, payload, content_type, priority, created_at)
+    SELECT id, %(tenant)s, 'bench.stored', %(payload)s, 'application/json', 5, at"""
+_FANOUTS = b"""INSERT INTO fanouts (event_id, tenant_id, matched, config_version, at) SELECT id, %(tenant)s, 1, 1, at"""
+_ATTEMPTS = b"""INSERT INTO attempts (delivery_id, n, at, tenant_id, endpoint_id, status, reason, request_url, total_ms)
+    SELECT id, 1, at, %(tenant)s, endpoint, CASE WHEN dead THEN 410 ELSE 200 END,
+           CASE WHEN dead THEN 'gone' ELSE 'ok' END, 'http://127.0.0.1/hook', 20"""
+_DEAD = b"""INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason, died_at, told)
+    SELECT id, %(tenant)s, endpoint, id, 'gone', at, true"""
+_ALL = (_EVENTS + _ROWS, _FANOUTS + _ROWS, _HISTORY + _ROWS, _ATTEMPTS + _ROWS, _DEAD + _ROWS + b" WHERE dead")
+_TABLES = (b"events", b"fanouts", b"history", b"attempts", b"dead_letters")
+_MINUTES = b"""INSERT INTO stats (grain, at, tenant_id, endpoint_id, created, delivered, attempts, ok, answered, latency_ms,
+                  latency)
+    SELECT 'minute', date_trunc('minute', now()) - m * interval '1 min', %(tenant)s, %(endpoint)s, n, n, n, n, n, 20.0 * n,
+           ARRAY[ARRAY[20, n]]
+    FROM generate_series(2, 1200) AS m, (SELECT (%(count)s / 1200)::int AS n) t"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """So many deliveries of one client, numbered from `first` on, evenly over a time until now, a week at most."""
+
+    endpoints: Sequence[str]
+    count: int
+    span: timedelta
+    first: int = 1
+    payload_bytes: int = 256
+
+
+def fill_history(database_url: str, stored: Stored) -> None:
+    """Store the deliveries, and nothing of what belongs to them."""
+    _fill(database_url, stored, [_HISTORY + _ROWS])
+    _execute(database_url, b"ANALYZE history")
+
+
+def fill(database_url: str, stored: Stored) -> None:
+    """Store the deliveries with their events, decisions, attempts and dead letters; leave nothing to clean up."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        partitions.ensure(conn, now=datetime.now(UTC) - stored.span)
+    _fill(database_url, stored, _ALL)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(partial(_execute, database_url), (b"VACUUM (ANALYZE) " + name for name in _TABLES)))
+    _execute(database_url, b"CHECKPOINT")
+
+
+def fill_minutes(database_url: str, endpoint: str, *, count: int) -> None:
+    """Store what the last 20 hours' statistics of one endpoint hold after so many deliveries."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(_MINUTES, {"tenant": _tenant(conn, endpoint), "endpoint": endpoint, "count": count})
+        conn.execute("ANALYZE stats")
+
+
+def _fill(database_url: str, stored: Stored, statements: Sequence[bytes]) -> None:
+    with psycopg.connect(database_url) as conn:
+        given = {
+            "tenant": _tenant(conn, stored.endpoints[0]),
+            "endpoints": list(stored.endpoints),
+            "since": datetime.now(UTC) - stored.span,
+            "span": stored.span,
+            "first": stored.first,
+            "count": stored.count,
+            "payload": b'{"pad":"%b"}' % (b"x" * (stored.payload_bytes - len('{"pad":""}'))),
+        }
+    slices = _SLICES_A_DAY * (stored.span.days + 1)
+    bounds = [stored.first + stored.count * index // slices for index in range(slices + 1)]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for statement in statements:
+            parts = [{**given, "from": bounds[n], "until": bounds[n + 1]} for n in range(slices)]
+            list(threads.map(partial(_execute, database_url, statement), parts))
+
+
+def _execute(database_url: str, statement: bytes, given: dict[str, Any] | None = None) -> None:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(statement, given)
+
+
+def _tenant(conn: psycopg.Connection[Any], endpoint: str) -> Any:
+    return conn.execute("SELECT tenant_id FROM endpoints WHERE id = %s", (endpoint,)).fetchall()[0][0]
