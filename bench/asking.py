@@ -6,14 +6,13 @@ import time
 
 from relay.cli.api_client import Client
 
-_WARM_UP = 20
-
 
 def times_ms(client: Client, query: str, *, count: int) -> list[float]:
-    """Ask so often, after a few times that do not count; return how long each answer took."""
+    """Ask so often, after a tenth of it that does not count; return how long each answer took."""
+    warm_up = count // 10
     taken: list[float] = []
-    for _ in range(_WARM_UP + count):
+    for _ in range(warm_up + count):
         began = time.perf_counter()
         client.graphql(query)
         taken.append(1000 * (time.perf_counter() - began))
-    return taken[_WARM_UP:]
+    return taken[warm_up:]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from relay import partitions
 
-_THREADS = 2
-_SLICES_A_DAY = 2
+#: Each has its share of the time, so that they hardly ever meet in a partition.
+_CONNECTIONS = 2
 # One in a hundred is dead; ids carry the times, as Relay's do, and a delivery has its event's.
 _ROWS = b"""
     FROM generate_series(%(from)s::int8, %(until)s::int8 - 1) AS i
@@ -37,7 +39,6 @@ _ATTEMPTS = b"""INSERT INTO attempts (delivery_id, n, at, tenant_id, endpoint_id
 _DEAD = b"""INSERT INTO dead_letters (id, tenant_id, endpoint_id, event_id, reason, died_at, told)
     SELECT id, %(tenant)s, endpoint, id, 'gone', at, true"""
 _ALL = (_EVENTS + _ROWS, _FANOUTS + _ROWS, _HISTORY + _ROWS, _ATTEMPTS + _ROWS, _DEAD + _ROWS + b" WHERE dead")
-_TABLES = (b"events", b"fanouts", b"history", b"attempts", b"dead_letters")
 _MINUTES = b"""INSERT INTO stats (grain, at, tenant_id, endpoint_id, created, delivered, attempts, ok, answered, latency_ms,
                   latency)
     SELECT 'minute', date_trunc('minute', now()) - m * interval '1 min', %(tenant)s, %(endpoint)s, n, n, n, n, n, 20.0 * n,
@@ -59,28 +60,28 @@ class Stored:
 def fill_history(database_url: str, stored: Stored) -> None:
     """Store the deliveries, and nothing of what belongs to them."""
     _fill(database_url, stored, [_HISTORY + _ROWS])
-    _execute(database_url, b"ANALYZE history")
+    with _connected(database_url) as conn:
+        conn.execute("ANALYZE history")
 
 
 def fill(database_url: str, stored: Stored) -> None:
     """Store the deliveries with their events, decisions, attempts and dead letters; leave nothing to clean up."""
-    with psycopg.connect(database_url, autocommit=True) as conn:
+    with _connected(database_url) as conn:
         partitions.ensure(conn, now=datetime.now(UTC) - stored.span)
-    _fill(database_url, stored, _ALL)
-    with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(partial(_execute, database_url), (b"VACUUM (ANALYZE) " + name for name in _TABLES)))
-    _execute(database_url, b"CHECKPOINT")
+        _fill(database_url, stored, _ALL)
+        conn.execute("VACUUM (ANALYZE) events, fanouts, history, attempts, dead_letters")
+        conn.execute("CHECKPOINT")
 
 
 def fill_minutes(database_url: str, endpoint: str, *, count: int) -> None:
     """Store what the last 20 hours' statistics of one endpoint hold after so many deliveries."""
-    with psycopg.connect(database_url, autocommit=True) as conn:
+    with _connected(database_url) as conn:
         conn.execute(_MINUTES, {"tenant": _tenant(conn, endpoint), "endpoint": endpoint, "count": count})
         conn.execute("ANALYZE stats")
 
 
 def _fill(database_url: str, stored: Stored, statements: Sequence[bytes]) -> None:
-    with psycopg.connect(database_url) as conn:
+    with _connected(database_url) as conn:
         given = {
             "tenant": _tenant(conn, stored.endpoints[0]),
             "endpoints": list(stored.endpoints),
@@ -90,18 +91,21 @@ def _fill(database_url: str, stored: Stored, statements: Sequence[bytes]) -> Non
             "count": stored.count,
             "payload": b'{"pad":"%b"}' % (b"x" * (stored.payload_bytes - len('{"pad":""}'))),
         }
-    slices = _SLICES_A_DAY * (stored.span.days + 1)
-    bounds = [stored.first + stored.count * index // slices for index in range(slices + 1)]
-    with ThreadPoolExecutor(_THREADS) as threads:
+    bounds = [stored.first + stored.count * index // _CONNECTIONS for index in range(_CONNECTIONS + 1)]
+    shares = [{**given, "from": first, "until": until} for first, until in pairwise(bounds)]
+    with ThreadPoolExecutor(_CONNECTIONS) as threads:
+        list(threads.map(partial(_execute, database_url, statements), shares))
+
+
+def _execute(database_url: str, statements: Sequence[bytes], given: Mapping[str, Any]) -> None:
+    with _connected(database_url) as conn:
         for statement in statements:
-            parts = [{**given, "from": bounds[n], "until": bounds[n + 1]} for n in range(slices)]
-            list(threads.map(partial(_execute, database_url, statement), parts))
+            conn.execute(statement, given)
 
 
-def _execute(database_url: str, statement: bytes, given: dict[str, Any] | None = None) -> None:
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute(statement, given)
+def _connected(database_url: str) -> psycopg.Connection[TupleRow]:
+    return psycopg.connect(database_url, autocommit=True)
 
 
-def _tenant(conn: psycopg.Connection[Any], endpoint: str) -> Any:
+def _tenant(conn: psycopg.Connection[TupleRow], endpoint: str) -> Any:
     return conn.execute("SELECT tenant_id FROM endpoints WHERE id = %s", (endpoint,)).fetchall()[0][0]
