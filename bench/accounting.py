@@ -57,6 +57,23 @@ def account(sent: Sent, arrivals: Arrivals, endpoints_of: EndpointsOf) -> Accoun
     )
 
 
+def order_breaks(sent: Sent, arrivals: Arrivals) -> int:
+    """How many deliveries came to their endpoint after one that had to come later; what comes again breaks no order.
+
+    An event is later than another when its request went out after the other's answer, or when it stands behind it in the
+    same list; events of requests that were under way together have no order.
+    """
+    times, latest, breaks = _times(sent), dict[int, tuple[int, int]](), 0
+    seen, _ = _first_arrivals(arrivals, times)
+    for key in seen:  # in the order of arrival
+        n, endpoint = divmod(key, _STRIDE)
+        sent_ns, answered_ns, _ = times[n]
+        before = latest.get(endpoint, (-1, -1))
+        breaks += answered_ns < before[0] or (sent_ns == before[0] and n < before[1])
+        latest[endpoint] = max(before, (sent_ns, n))
+    return breaks
+
+
 def strangers(arrivals: Arrivals, every: Sequence[Sent]) -> int:
     """How many arrivals belong to no event that was sent."""
     known = {n for sent in every for n in sent.n}

@@ -15,18 +15,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
+import psutil
 import psycopg
 import redis
 
 from bench import cpu
+from bench.adapter import Adapter, of_relay
 from bench.programs import CHECKOUT, ProgramFailed
 from relay.cli.api_client import Client
 from relay.processes import Command, spawn_options
 from relay.settings import read_settings
 from relay.up.data_folder import embedded_urls
 from relay.up.development import free_port, is_given, with_defaults
+from relay.up.embedded import prepare_postgres
 
 _RELAY = Path(sys.executable).parent / "relay"
 _READY = "Relay is running:"
@@ -53,13 +55,16 @@ class System:
     pid: int | None = None
     database_url: str | None = None
     redis_url: str | None = None
+    #: Where `pg_stat_statements` can be read: known of an embedded Postgres.
+    statements_url: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    #: How to send events where it is no Relay at all.
+    foreign: Adapter | None = None
 
-    @property
-    def address(self) -> SplitResult:
-        """The parts of its URL."""
-        return urlsplit(self.url)
+    def adapter(self, way: str) -> Adapter:
+        """How events are sent to it: to a Relay this way, to any other system the one way there is."""
+        return self.foreign or of_relay(way, url=self.url, key=self.key)
 
     def client(self) -> Client:
         """A client with the benchmark's key."""
@@ -72,16 +77,10 @@ class System:
         with psycopg.connect(self.database_url) as conn:
             return conn.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is None
 
-    def redis_commands(self) -> int:
-        """How many commands Redis has run, those inside scripts included; 0 of a system that somebody else started."""
-        if self.redis_url is None:
-            return 0
-        with contextlib.closing(redis.Redis.from_url(self.redis_url)) as client:
-            stats: dict[str, int] = client.info("stats")
-        return stats["total_commands_processed"]
-
     def cpu_used(self) -> dict[str, float]:
-        """Seconds of CPU by process group; nothing is known of a system that somebody else started."""
+        """Seconds of CPU by process group; of a system that somebody else started those of all processes it is known by."""
+        if self.foreign and self.foreign.pids:
+            return {"total": sum(cpu.used_by_tree(psutil.Process(pid)) for pid in self.foreign.pids)}
         return {} if self.pid is None else cpu.used(self.pid)
 
 
@@ -95,18 +94,21 @@ def started(**settings: str) -> Iterator[System]:
     folder.chmod(0o755)  # Postgres's own user passes through
     environment = {**_environment(folder), **settings}
     command = Command("relay", (str(_RELAY), "up"), CHECKOUT, environment)
+    statements_url = _count_statements(folder, environment)
     log = folder / "relay.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command.argv, stdout=output, stderr=output, **spawn_options(command))
     try:
         _wait_until_ready(process, log)
         urls = {**embedded_urls(folder), **environment}
+        _open_books(statements_url)
         yield System(
             f"http://127.0.0.1:{environment['PORT']}",
             _make_key(environment),
             process.pid,
             database_url=urls["DATABASE_URL"],
             redis_url=urls["REDIS_URL"],
+            statements_url=statements_url,
             settings=_settings(environment),
             versions=_server_versions(urls),
         )
@@ -122,6 +124,23 @@ def _environment(folder: Path) -> dict[str, str]:
     production = {name: value for name, value in _PRODUCTION.items() if not is_given(os.environ, name)}
     ports = {"PORT": str(free_port()), "METRICS_PORT": str(free_port())}
     return {**os.environ, **production, **ports, "RELAY_DATA_DIR": str(folder)}
+
+
+def _count_statements(folder: Path, environment: Mapping[str, str]) -> str | None:
+    """Have the embedded Postgres count its statements; return where it will tell how many, None of another Postgres."""
+    if is_given(environment, "DATABASE_URL"):
+        return None
+    server = prepare_postgres(folder)
+    argv = server.command.argv
+    with (Path(argv[argv.index("-D") + 1]) / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+        configuration.write("\nshared_preload_libraries = 'pg_stat_statements'\n")
+    return server.url.rpartition("/")[0] + "/postgres"
+
+
+def _open_books(statements_url: str | None) -> None:
+    if statements_url is not None:
+        with psycopg.connect(statements_url, autocommit=True) as conn:
+            conn.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, Any]:

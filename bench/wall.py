@@ -13,10 +13,8 @@ import psycopg
 
 from bench.load import Bench, Measured
 
-_READS = 3_000
 _ROUNDS = 5
 _CLIENTS = 100
-_ROWS = 200_000
 _CLIENT = uuid.uuid5(uuid.NAMESPACE_OID, "7")
 _PAGE = b"SELECT id, body FROM bench_wall WHERE tenant_id = %s ORDER BY id DESC LIMIT 20"
 _MAKE = b"""CREATE ROLE relay_bench_wall; GRANT relay_bench_wall TO CURRENT_USER;
@@ -50,33 +48,37 @@ class _Reader:
             self.conn.execute(b"COMMIT")
             page.fetchall()
 
-    def cpu_us(self, read: Callable[[], None]) -> float:
-        """CPU of both sides for one read, in µs."""
+    def cpu_us(self, read: Callable[[], None], *, times: int) -> float:
+        """CPU of both sides for one read, in µs, over so many of them."""
         sides = psutil.Process(), psutil.Process(self.conn.info.backend_pid)
         before = sum(sum(side.cpu_times()[:2]) for side in sides)
-        for _ in range(_READS):
+        for _ in range(times):
             read()
-        return 1e6 * (sum(sum(side.cpu_times()[:2]) for side in sides) - before) / _READS
+        return 1e6 * (sum(sum(side.cpu_times()[:2]) for side in sides) - before) / times
 
 
 def wall(bench: Bench) -> list[Measured]:
     """Medians of rounds in turns."""
     figures: dict[str, float] = {}
     if bench.system.database_url:
-        with _table(bench.system.database_url) as reader:
-            rounds = [(reader.cpu_us(reader.plain), reader.cpu_us(reader.walled)) for _ in range(_ROUNDS)]
+        times = bench.sizes.reads
+        with _table(bench.system.database_url, rows=bench.sizes.rows) as reader:
+            rounds = [
+                (reader.cpu_us(reader.plain, times=times), reader.cpu_us(reader.walled, times=times))
+                for _ in range(_ROUNDS)
+            ]
         plain, walled = (statistics.median(one[which] for one in rounds) for which in (0, 1))
-        figures = {"plain_us": plain, "walled_us": walled, "walled_to_plain": walled / plain}
+        figures = {"plain_us": plain, "walled_us": walled, "walled_to_plain": walled / plain if plain else 0.0}
     return [Measured("wall: a page of a client's rows, without and with row-level security", None, figures=figures)]
 
 
 @contextmanager
-def _table(database_url: str) -> Iterator[_Reader]:
+def _table(database_url: str, *, rows: int) -> Iterator[_Reader]:
     clients = [_CLIENT, *(uuid.uuid4() for _ in range(_CLIENTS - 1))]
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute(_MAKE)
         try:
-            conn.execute(_FILL, (clients, _CLIENTS, _ROWS))
+            conn.execute(_FILL, (clients, _CLIENTS, rows))
             conn.execute(_INDEX)
             yield _Reader(conn)
         finally:
