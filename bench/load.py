@@ -37,12 +37,14 @@ class Sizes:
     #: Of the scenarios of the delivery core: how long healthy traffic lasts, and how much waits.
     beside_s: float = 15.0
     trouble: int = 1_000
+    rounds: int = 3
     tenants: int = 10_000
     backlog: int = 50_000
     lane_events: int = 500
     rate_limited: int = 2_000
-    #: How many deliveries are stored while a person looks.
+    #: How many deliveries are stored while a person looks, and how often.
     stored: int = 10_000_000
+    looks: int = 200
     #: Of the scenario that weighs the metrics.
     pairs: int = 11
     #: Of the scenario with one event for very many endpoints.
