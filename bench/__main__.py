@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shlex
 import signal
 import sys
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, report
+from bench.adapter import Adapter, read
 from bench.compare import compare
-from bench.load import QUICK, Bench, Measured, Sizes
-from bench.programs import CHECKOUT, ProgramFailed, receiving
-from bench.scenarios import DEFAULT, GROUPS, SCENARIOS, chosen, endpoints
+from bench.load import Bench, Measured
+from bench.programs import ANY_PORT, CHECKOUT, ProgramFailed, receiving
+from bench.scenarios import DEFAULT, FOREIGN, GROUPS, SCENARIOS, chosen, endpoints
 from bench.self_test import self_test
+from bench.sizes import QUICK, Sizes
 from bench.system import System, started
 from relay.errors import RelayError
 
@@ -50,12 +53,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seconds", type=float, metavar="N", help="how long each load lasts (default 5)")
     parser.add_argument("--clients", type=int, metavar="N", help="connections of the generator (default 32)")
+    parser.add_argument("--backlog", type=int, metavar="N", help="deliveries that wait in `backlog` (default 50 000)")
+    parser.add_argument("--stored", type=int, metavar="N", help="deliveries stored in `growth` (default 10 000 000)")
     parser.add_argument("--quick", action="store_true", help="shorter and with fewer endpoints: a first impression")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="where the figures go (default bench/results/TIME.json)"
     )
     parser.add_argument("--url", help="a Relay that already runs, on this machine; its CPU is not measured")
     parser.add_argument("--key", default="", help="an API key of that Relay with all scopes")
+    parser.add_argument(
+        "--adapter", type=Path, metavar="FILE", help="how any other HTTP system is sent events (docs/benchmark.md)"
+    )
     parser.add_argument("--self-test", action="store_true", help="try whether loss, doubles and disorder are seen")
     parser.add_argument(
         "--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="tell how two runs differ, and run nothing"
@@ -76,11 +84,12 @@ def _self_test() -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    names = chosen(options.scenarios)
-    system = contextlib.nullcontext(System(options.url, options.key)) if options.url else started()
-    with receiving() as receiver, system as running:
+    foreign = read(options.adapter, os.environ) if options.adapter else None
+    names = chosen(options.scenarios, among=FOREIGN if foreign else SCENARIOS)
+    at = foreign.receiver if foreign else ANY_PORT
+    with receiving(at=at) as receiver, _system(options, foreign) as running:
         bench = Bench(running, receiver, _sizes(options))
-        with endpoints(running.client(), receiver, bench.sizes):
+        with endpoints(running, receiver, bench.sizes, names=names):
             measured = [block for name in names for block in _measured(name, bench)]
         found, totals = report.results(bench, measured)
         about = _about(bench)
@@ -91,13 +100,23 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def _system(options: argparse.Namespace, foreign: Adapter | None) -> contextlib.AbstractContextManager[System]:
+    if foreign:
+        return contextlib.nullcontext(System(foreign.one.url, "", foreign=foreign))
+    return contextlib.nullcontext(System(options.url, options.key)) if options.url else started()
+
+
 def _measured(name: str, bench: Bench) -> list[Measured]:
     print(f"bench: {name} …", file=sys.stderr, flush=True)
     return bench.measure(SCENARIOS[name])
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:
-    given = {name: value for name in ("seconds", "clients") if (value := getattr(options, name)) is not None}
+    given = {
+        name: value
+        for name in ("seconds", "clients", "backlog", "stored")
+        if (value := getattr(options, name)) is not None
+    }
     return replace(QUICK if options.quick else Sizes(), **given)
 
 
@@ -109,7 +128,7 @@ def _about(bench: Bench) -> dict[str, Any]:
         "commit": machine.commit(),
         "machine": machine.machine(),
         "versions": {**bench.system.versions, **machine.versions()},
-        "settings": bench.system.settings or "those of the system at --url",
+        "settings": bench.system.settings or f"those of the system at {bench.system.url}",
         "sizes": asdict(bench.sizes),
     }
 

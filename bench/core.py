@@ -90,21 +90,6 @@ def priority(bench: Bench) -> list[Measured]:
     return [_urgent(bench), _low_beside_high(bench)]
 
 
-def backlog(bench: Bench) -> list[Measured]:
-    """How fast, and at which cost, one endpoint's backlog drains once the endpoint answers."""
-    with _held(bench, 1, "backlog") as traffic:
-        run = bench.send(traffic, count=bench.sizes.backlog)
-        bench.wait_for_fan_out()
-        bench.receiver.release("backlog")
-        drained = bench.drain()
-    figures = {
-        "drained_per_s": bench.sizes.backlog / drained.seconds,
-        **by_group("cpu_us_per_delivery", drained.cpu_s, unit=bench.sizes.backlog / 1e6),
-    }
-    name = f"backlog: {bench.sizes.backlog} deliveries of one endpoint"
-    return [Measured(name, run, figures=figures, at_most=(("cpu_us_per_delivery.total", 800.0),))]
-
-
 def tenants(bench: Bench) -> list[Measured]:
     """A round of the clock while ten thousand clients have work: what it costs to be fair."""
     count, where = bench.sizes.tenants, bench.system.database_url

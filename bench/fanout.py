@@ -17,35 +17,53 @@ from relay.cli import own_endpoint
 from relay.cli.api_client import Client
 
 _THREADS = 4
-_ONE, _MANY = "bench.one", "bench.many"
 _RATIO = 1.2
 _GROWTH_MIB = 64.0
+_CPU_US = 400.0
 
 
 def fanout5000(bench: Bench) -> list[Measured]:
     """One event for one endpoint and one for 5 000 of them, by turns, each when all before it has arrived."""
-    numbers = bench.new_endpoints(bench.sizes.many + 1)
+    with _one_and_many(bench, bench.sizes.many) as (one, many):
+        return [_by_turns(bench, "fanout5000", one, many)]
+
+
+def fanout1000(bench: Bench) -> list[Measured]:
+    """The same with 1 000 endpoints; and events for all of them in a row, as fast as they are worked off."""
+    with _one_and_many(bench, bench.sizes.fan_out) as (one, many):
+        turns = _by_turns(bench, "fanout1000", one, many)
+        run = bench.run(many, count=bench.sizes.sustained)
+    name = f"fanout1000: {bench.sizes.sustained} events in a row for {many.fan_out} endpoints"
+    return [turns, Measured(name, run, at_most=(("cpu_us_per_delivery.total", _CPU_US),))]
+
+
+@contextlib.contextmanager
+def _one_and_many(bench: Bench, count: int) -> Iterator[tuple[Traffic, Traffic]]:
+    """Lend one endpoint and so many others, and the traffic to the one and that to all the others."""
+    numbers = bench.new_endpoints(count + 1)
     alone, others = numbers[0], numbers[1:]
-    wanted = [{"url": bench.receiver.url(alone), "eventTypes": [_ONE]}]
-    wanted += [{"url": bench.receiver.url(number), "eventTypes": [_MANY]} for number in others]
-    one = Traffic(types=[_ONE], fan_out=1, endpoints_of=lambda _: (alone,))
-    many = Traffic(types=[_MANY], fan_out=len(others), endpoints_of=lambda _: others)
+    one, many = f"bench.one{alone}", f"bench.many{alone}"
+    wanted = [{"url": bench.receiver.url(alone), "eventTypes": [one]}]
+    wanted += [{"url": bench.receiver.url(number), "eventTypes": [many]} for number in others]
     with lent_at_once(bench.system.client(), wanted):
-        for traffic in (one, many):
-            bench.run(traffic, count=1)
-        before = _worker_mib(bench)
-        rounds = [(bench.run(one, count=1), bench.run(many, count=1)) for _ in range(bench.sizes.many_rounds)]
-        after = _worker_mib(bench)
+        yield Traffic([one], 1, lambda _: (alone,)), Traffic([many], count, lambda _: others)
+
+
+def _by_turns(bench: Bench, scenario: str, one: Traffic, many: Traffic) -> Measured:
+    for traffic in (one, many):
+        bench.run(traffic, count=1)
+    before = _worker_mib(bench)
+    rounds = [(bench.run(one, count=1), bench.run(many, count=1)) for _ in range(bench.sizes.many_rounds)]
     one_ms, many_ms = (statistics.median(_accept_ms(pair[which]) for pair in rounds) for which in (0, 1))
     figures = {
         "accept_one_ms.p50": one_ms,
         "accept_many_ms.p50": many_ms,
         "accept_many_to_one.p50": many_ms / one_ms,
-        "worker_growth_mib": after - before,
+        "worker_growth_mib": _worker_mib(bench) - before,
     }
     limits = (("accept_many_to_one.p50", _RATIO), ("worker_growth_mib", _GROWTH_MIB))
-    name = f"fanout5000: one event for {len(others)} endpoints, {len(rounds)} times"
-    return [Measured(name, rounds[-1][1], figures=figures, at_most=limits)]
+    name = f"{scenario}: one event for {many.fan_out} endpoints, {len(rounds)} times"
+    return Measured(name, rounds[-1][1], figures=figures, at_most=limits)
 
 
 @contextlib.contextmanager

@@ -6,80 +6,19 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypedDict, Unpack
 
 from bench import cpu
 from bench.accounting import EndpointsOf
-from bench.generator import Plan
+from bench.plan import Plan
 from bench.programs import Generated, Receiver, generated
+from bench.sizes import Sizes
 from bench.system import System
 from bench.usage import Memory, Reading, Used, between, reading, sampled
 
 _LOOK_EVERY_S = 0.1
 #: The longest silence before what is missing counts as lost: beyond the first retries and a dead worker's give-back.
 _PATIENCE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much traffic a run makes, and how many endpoints there are."""
-
-    seconds: float = 5.0
-    warm_up_s: float = 1.0
-    clients: int = 32
-    types: int = 100
-    endpoints_per_type: int = 10
-    payload_bytes: int = 256
-    #: Watched after the last expected arrival: what comes twice comes now, and outcomes are still being recorded.
-    settle_s: float = 2.0
-    idle_events: int = 60
-    idle_gap_s: tuple[float, float] = (2.0, 4.0)
-    idle_s: float = 20.0
-    #: Of the scenarios of the delivery core: how long healthy traffic lasts, and how much waits.
-    beside_s: float = 15.0
-    trouble: int = 1_000
-    rounds: int = 3
-    tenants: int = 10_000
-    backlog: int = 50_000
-    lane_events: int = 500
-    rate_limited: int = 2_000
-    #: How many deliveries are stored while a person looks, and how often.
-    stored: int = 10_000_000
-    looks: int = 200
-    #: Of the scenario that weighs the metrics.
-    pairs: int = 11
-    #: Of the scenario with one event for very many endpoints.
-    many: int = 5_000
-    many_rounds: int = 9
-    per_round: int = 10_000
-    #: Of the scenario that weighs row-level security.
-    reads: int = 3_000
-    rows: int = 200_000
-
-    @property
-    def subscribed(self) -> int:
-        """How many endpoints share the types of `fanout10`; the one of `single` has the next number."""
-        return self.types * self.endpoints_per_type
-
-
-QUICK = Sizes(
-    seconds=2.0,
-    warm_up_s=0.5,
-    types=10,
-    idle_events=10,
-    idle_gap_s=(0.5, 1.0),
-    beside_s=4.0,
-    backlog=5_000,
-    lane_events=100,
-    rate_limited=1_000,
-    stored=100_000,
-    pairs=1,
-    many=200,
-    many_rounds=2,
-    per_round=1_000,
-    reads=500,
-    rows=20_000,
-    settle_s=0.5,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +30,28 @@ class Traffic:
     endpoints_of: EndpointsOf
     batch: int = 1
     priorities: Sequence[int] = (5,)
+    #: Which of Relay's ways in they take: the name of a file of bench/adapters.
+    way: str = "relay"
     #: Each endpoint must get its deliveries in the order of acceptance.
     ordered: bool = False
 
-    def heads(self) -> list[str]:
-        """How the events begin: the number follows."""
+    def kinds(self) -> list[tuple[str, int]]:
+        """Type and priority of the events, in turn by their number."""
         turns = range(math.lcm(len(self.types), len(self.priorities)))
-        kinds = [(self.types[n % len(self.types)], self.priorities[n % len(self.priorities)]) for n in turns]
-        return [f'{{"eventType":"{name}","priority":{priority},"payload":{{"n":' for name, priority in kinds]
+        return [(self.types[n % len(self.types)], self.priorities[n % len(self.priorities)]) for n in turns]
+
+
+class Size(TypedDict, total=False):
+    """How much a run sends and how: for a time or a count, with a pause after each answer or at a fixed rate (requests/s).
+
+    Without `clients` as many connections send as the sizes say, or one with a gap.
+    """
+
+    seconds: float
+    count: int
+    clients: int
+    gap_s: tuple[float, float]
+    rate: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,22 +120,11 @@ class Bench:
         self.run(traffic, seconds=self.sizes.warm_up_s)
         return self.run(traffic, seconds=self.sizes.seconds)
 
-    def run(
-        self,
-        traffic: Traffic,
-        *,
-        seconds: float | None = None,
-        count: int | None = None,
-        clients: int | None = None,
-        gap_s: tuple[float, float] | None = None,
-    ) -> Run:
-        """Send, and wait until all that was accepted has arrived or nothing has come for a minute.
-
-        Without `clients` as many connections send as the sizes say, or one with a gap.
-        """
+    def run(self, traffic: Traffic, **size: Unpack[Size]) -> Run:
+        """Send, and wait until all that was accepted has arrived or nothing has come for a minute."""
         receiver_cpu_s, before = self.receiver.cpu_s(), reading(self.system)
-        made = self._send(traffic, seconds=seconds, count=count, clients=clients, gap_s=gap_s)
-        self._wait_for_arrivals()
+        made = self._send(traffic, size)
+        self._wait_for_arrivals(_PATIENCE_S)
         time.sleep(self.sizes.settle_s)
         used = between(before, reading(self.system), self._samples)
         self.runs.append(run := Run(traffic, made, used.cpu_s, self.receiver.cpu_s() - receiver_cpu_s))
@@ -190,33 +132,25 @@ class Bench:
         self._under_way.clear()
         return run
 
-    def send(
-        self,
-        traffic: Traffic,
-        *,
-        seconds: float | None = None,
-        count: int | None = None,
-        clients: int | None = None,
-        gap_s: tuple[float, float] | None = None,
-    ) -> Run:
+    def send(self, traffic: Traffic, **size: Unpack[Size]) -> Run:
         """Send as `run` does, and neither wait for what was accepted nor measure what it cost: `drain` does both."""
         if not self._under_way:
             self._began = reading(self.system)
-        made = self._send(traffic, seconds=seconds, count=count, clients=clients, gap_s=gap_s)
+        made = self._send(traffic, size)
         self.runs.append(run := Run(traffic, made, {}, 0.0))
         self._under_way.append(run)
         return run
 
-    def wait_for_fan_out(self) -> None:
+    def wait_for_fan_out(self, *, patience_s: float = _PATIENCE_S) -> None:
         """Wait until every event has its deliveries, so that what is sent next has only those before it."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while not self.system.is_fanned_out() and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)
 
-    def drain(self) -> Drained:
-        """Wait as `run` does for all that is on its way."""
+    def drain(self, *, patience_s: float = _PATIENCE_S) -> Drained:
+        """Wait as `run` does for all that is on its way, or until nothing has come for so long."""
         cpu_s, began = self.system.cpu_used(), time.monotonic()
-        self._wait_for_arrivals()
+        self._wait_for_arrivals(patience_s)
         drained = Drained(time.monotonic() - began, cpu.spent(cpu_s, self.system.cpu_used()))
         time.sleep(self.sizes.settle_s)
         if self._began and self._under_way:
@@ -233,46 +167,26 @@ class Bench:
 
     def idle_cpu_s(self) -> dict[str, float]:
         """Seconds of CPU by group that the system uses in the sizes' idle time, with no traffic at all."""
-        before = self.system.cpu_used()
+        if not (before := self.system.cpu_used()):
+            return {}
         time.sleep(self.sizes.idle_s)
         return cpu.spent(before, self.system.cpu_used())
 
-    def _send(
-        self,
-        traffic: Traffic,
-        *,
-        seconds: float | None,
-        count: int | None,
-        clients: int | None,
-        gap_s: tuple[float, float] | None,
-    ) -> Generated:
-        clients = clients or (self.sizes.clients if gap_s is None else 1)
-        made = generated(replace(self._plan(traffic), seconds=seconds, count=count, clients=clients, gap_s=gap_s))
+    def _send(self, traffic: Traffic, size: Size) -> Generated:
+        clients = 1 if "gap_s" in size else self.sizes.clients
+        made = generated(replace(self._plan(traffic), **{"clients": clients, **size}))
         self._next_n = max(made.sent.n, default=self._next_n) + 1
         self._expected += sum(made.sent.accepted) * traffic.fan_out
         return made
 
     def _plan(self, traffic: Traffic) -> Plan:
-        address = self.system.address
         padding = "x" * max(0, self.sizes.payload_bytes - len('{"n":1234567,"pad":""}'))
-        lists = traffic.batch > 1
-        return Plan(
-            host=address.hostname or "127.0.0.1",
-            port=address.port or 80,
-            path=f"{address.path.rstrip('/')}/api/v1/events{'/batch' if lists else ''}",
-            headers={"X-API-Key": self.system.key},
-            opening='{"events":[' if lists else "",
-            heads=traffic.heads(),
-            tail=f',"pad":"{padding}"}}}}',
-            closing="]}" if lists else "",
-            batch=traffic.batch,
-            clients=self.sizes.clients,
-            first_n=self._next_n,
-        )
+        plan = self.system.adapter(traffic.way).plan(traffic.kinds(), padding=padding, batch=traffic.batch)
+        return replace(plan, first_n=self._next_n)
 
-    def _wait_for_arrivals(self) -> None:
+    def _wait_for_arrivals(self, patience_s: float) -> None:
         came, silent_since = -1, time.monotonic()
-        while came < self._expected and time.monotonic() - silent_since < _PATIENCE_S:
+        while came < self._expected and time.monotonic() - silent_since < patience_s:
             now = self.receiver.count()
             if now != came:
                 came, silent_since = now, time.monotonic()

@@ -7,18 +7,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import urllib3
 
-from bench.generator import Plan
+from bench.plan import Plan
 from bench.records import Arrivals, Sent, unpack_arrivals, unpack_sent
 from relay.processes import Command, spawn_options
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+ANY_PORT = "http://127.0.0.1:0"
+_LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class ProgramFailed(Exception):
@@ -32,18 +35,32 @@ class Receiver:
     port: int
     pid: int
     _http: urllib3.PoolManager
+    #: How the system under test calls this machine.
+    host: str = "127.0.0.1"
 
     def url(self, endpoint: int) -> str:
         """Where this endpoint's deliveries go."""
-        return f"http://127.0.0.1:{self.port}/e/{endpoint}"
+        return f"http://{self.host}:{self.port}/e/{endpoint}"
 
     def url_aside(self, endpoint: int) -> str:
         """Where what goes to this endpoint is answered and not recorded."""
-        return f"http://127.0.0.1:{self.port}/aside/{endpoint}"
+        return f"http://{self.host}:{self.port}/aside/{endpoint}"
 
     def release(self, name: str) -> None:
         """Answer what is held under this name, and hold nothing under it any more."""
         self._page(f"release/{name}")
+
+    def fail(self, name: str) -> None:
+        """Refuse what is failing under this name, from now on."""
+        self._page(f"fail/{name}")
+
+    def heal(self, name: str) -> None:
+        """Refuse nothing under this name any more."""
+        self._page(f"heal/{name}")
+
+    def refused(self, name: str) -> int:
+        """How many requests were refused while this name was failing."""
+        return int(self._page(f"refused/{name}"))
 
     def count(self) -> int:
         """How many requests have come in so far."""
@@ -70,19 +87,25 @@ class Generated:
     cpu_s: float
     #: Requests by HTTP status, or by what there was instead of one.
     statuses: dict[str, int]
+    #: By how many ms its requests left after they were due, where they had a rate.
+    late: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @contextlib.contextmanager
-def receiving(*, swallow: int = 0, swap: int = 0) -> Iterator[Receiver]:
-    """Lend a receiver that is ready."""
-    command = _command("receiver", "--swallow", str(swallow), "--swap", str(swap))
+def receiving(*, swallow: int = 0, swap: int = 0, at: str = ANY_PORT) -> Iterator[Receiver]:
+    """Lend a receiver that is ready; `at` is how the system under test calls it, a port of 0 is any free one."""
+    called = urlsplit(at)
+    host = called.hostname or "127.0.0.1"
+    listens = "127.0.0.1" if host in _LOOPBACK else "0.0.0.0"
+    faults = ("--swallow", str(swallow), "--swap", str(swap))
+    command = _command("receiver", *faults, "--host", listens, "--port", str(called.port or 0))
     with subprocess.Popen(command.argv, stdout=subprocess.PIPE, text=True, **spawn_options(command)) as process:
         assert process.stdout is not None
         try:
             port = process.stdout.readline()
             if not port:
                 raise ProgramFailed("The receiver did not start; what it wrote stands above.")
-            yield Receiver(int(port), process.pid, urllib3.PoolManager(retries=False, timeout=30.0))
+            yield Receiver(int(port), process.pid, urllib3.PoolManager(retries=False, timeout=30.0), host)
         finally:
             process.terminate()
 

@@ -1,8 +1,9 @@
 """The receiver: a web server that remembers what came, and answers 200 or as the URL says, at a few µs a request.
 
 POST /e/NUMBER is an arrival at that endpoint, unless its query asks for another status than 2xx; POST /aside/NUMBER is
-none. Queries: after_ms=N, never, status=N, retry_after_s=N, held=NAME (not before GET /release/NAME). GET /count says how
-many arrivals there were, GET /records gives them all.
+none. Queries: after_ms=N, never, status=N, retry_after_s=N, held=NAME (not before GET /release/NAME), failing=NAME (500,
+and no arrival, between GET /fail/NAME and GET /heal/NAME; GET /refused/NAME says how many). GET /count says how many
+arrivals there were, GET /records gives them all.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 import asyncio
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,9 +25,10 @@ import uvloop
 
 from bench.records import Arrivals, pack
 
-_NUMBER = re.compile(rb'"n":\s*(\d+)')
+_NUMBER = re.compile(rb'"n\\*":\s*(\d+)')  # the backslashes: a body in a string of another body
 _ENDPOINT = re.compile(r"/e/(\d+)$")
 _BACKLOG = 4096
+_REFUSAL = b"HTTP/1.1 500 As told\r\nContent-Length: 0\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Script:
     after_s: float = 0.0
     never: bool = False
     held: str = ""
+    failing: str = ""
 
 
 @lru_cache(maxsize=100_000)
@@ -54,7 +57,14 @@ def script(url: bytes) -> Script:
         after_s=float(asked.get("after_ms", 0)) / 1000,
         never=never,
         held=asked.get("held", ""),
+        failing=asked.get("failing", ""),
     )
+
+
+def number_in(body: bytes) -> int:
+    """The number of the event that a body holds, however it is wrapped; -1 where there is none."""
+    number = _NUMBER.search(body)
+    return int(number[1]) if number else -1
 
 
 class Ledger:
@@ -65,6 +75,8 @@ class Ledger:
         self._swallow, self._swap = swallow, swap
         self._came = 0
         self._released: set[str] = set()
+        self._failing: set[str] = set()
+        self._refused: Counter[str] = Counter()
         self._held: defaultdict[str, list[Callable[[], object]]] = defaultdict(list)
 
     def note(self, endpoint: int, body: bytes) -> None:
@@ -73,8 +85,7 @@ class Ledger:
         self._came += 1
         if self._swallow and self._came % self._swallow == 0:
             return
-        number = _NUMBER.search(body)
-        self.arrivals.n.append(int(number[1]) if number else -1)
+        self.arrivals.n.append(number_in(body))
         self.arrivals.endpoint.append(endpoint)
         self.arrivals.at_ns.append(at_ns)
         if self._came == self._swap:
@@ -84,11 +95,28 @@ class Ledger:
     def page(self, url: bytes) -> bytes:
         """The answer to a GET."""
         arrivals = self.arrivals
-        if url == b"/records":
-            return pack(arrivals.n, arrivals.endpoint, arrivals.at_ns)
-        if url.startswith(b"/release/"):
-            self._release(url.removeprefix(b"/release/").decode())
-        return str(len(arrivals.n)).encode()
+        count = len(arrivals.n)
+        match url.decode().split("/")[1:]:
+            case ["records"]:
+                return pack(arrivals.n, arrivals.endpoint, arrivals.at_ns)
+            case ["release", name]:
+                self._release(name)
+            case ["fail", name]:
+                self._failing.add(name)
+            case ["heal", name]:
+                self._failing.discard(name)
+            case ["refused", name]:
+                count = self._refused[name]
+            case _:
+                pass
+        return str(count).encode()
+
+    def refuses(self, name: str) -> bool:
+        """Count a refusal under this name if it is failing now; return whether it is."""
+        if name not in self._failing:
+            return False
+        self._refused[name] += 1
+        return True
 
     def hold(self, name: str, answer: Callable[[], object]) -> None:
         """Answer once this name is released."""
@@ -143,6 +171,9 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
             return
         told = script(self._url)
+        if told.failing and self._ledger.refuses(told.failing):
+            self._transport.write(_REFUSAL)
+            return
         if told.endpoint is not None:
             self._ledger.note(told.endpoint, self._body)
         if told.held:

@@ -14,6 +14,7 @@ from bench.usage import Used
 _US = 1e6
 _CPU_TITLES = {
     "cpu_us_per_delivery": "CPU µs per delivery",
+    "cpu_us_per_event": "CPU µs per event accepted",
     "idle_cpu_percent": "idle CPU % of a core",
     "cpu_percent": "CPU % of a core",
     "memory_mib": "memory MiB at the end",
@@ -213,9 +214,9 @@ def _traffic_lines(one: Result) -> list[str]:
         f"delivered  {figures['deliveries']:.0f} in {figures['delivering_s']:.1f} s: {rates[1]}, {faults}",
     ]
     for name, figure in (("accept→receive", "accept_to_receive_ms"), ("send→receive", "send_to_receive_ms")):
-        told = [
-            f"{label} {figures[f'{figure}.{label}']:.1f}" for label, _ in _PERCENTILES if f"{figure}.p50" in figures
-        ]
+        if f"{figure}.p50" not in figures:
+            continue
+        told = [f"{label} {figures[f'{figure}.{label}']:.1f}" for label, _ in _PERCENTILES]
         lines.append(f"{name:<15}{'   '.join(told)} ms")
     return lines
 

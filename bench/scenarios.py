@@ -3,48 +3,68 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from bench.core import backlog, blackhole, fifo, priority, ratelimit, tenants
-from bench.fanout import fanout5000, lent_at_once
+from bench.backlog import backlog
+from bench.core import blackhole, fifo, priority, ratelimit, tenants
+from bench.fanout import fanout1000, fanout5000, lent_at_once
+from bench.growth import grown
 from bench.guide import guide
-from bench.load import Bench, Measured, Sizes, Traffic
+from bench.intake import accepting, batch_intake
+from bench.load import Bench, Measured, Traffic
 from bench.overhead import metrics
 from bench.programs import ProgramFailed, Receiver
+from bench.sizes import Sizes
+from bench.storm import retry_storm
+from bench.system import System
 from bench.transform import transform
 from bench.wall import wall
-from relay.cli.api_client import Client
 
 _BATCH = 100
 _LIST = 1000
+_GRAPHQL = "relay-graphql"
+#: A generator that is later than this measures itself.
+_LATE_MS = 10.0
 _ONE_TYPE = "bench.single"
 _OWN_COST = (("generator_us_per_event", 30.0), ("receiver_us_per_delivery", 30.0))
 _PARTS = (("web", 250.0), ("worker", 250.0), ("postgres", 200.0), ("valkey", 40.0))
 
 
 def single(bench: Bench) -> list[Measured]:
-    """One endpoint gets everything: sent one by one, then in lists of 100."""
+    """One endpoint gets everything: sent one by one as fast as it goes and at fixed rates, then in lists of 100."""
     budgets = (*_cpu_budgets(800), *_OWN_COST)
     one = bench.warmed_run(_one_endpoint(bench.sizes))
-    lists = bench.warmed_run(_one_endpoint(bench.sizes, batch=_BATCH))
-    return [
+    measured = [
         Measured("single: REST, one by one", one, at_most=budgets),
-        Measured(
-            f"single: REST, lists of {_BATCH}", lists, at_most=budgets, at_least=(("events_accepted_per_s", 3_000),)
-        ),
+        *(_at_rate(bench, rate) for rate in bench.sizes.rates),
     ]
+    if bench.system.adapter("relay").many:
+        lists = bench.warmed_run(_one_endpoint(bench.sizes, batch=_BATCH))
+        floor = (("events_accepted_per_s", 3_000.0),)
+        measured.append(Measured(f"single: REST, lists of {_BATCH}", lists, at_most=budgets, at_least=floor))
+    return measured
+
+
+def _at_rate(bench: Bench, rate: int) -> Measured:
+    run = bench.run(_one_endpoint(bench.sizes), rate=rate, count=int(rate * bench.sizes.seconds))
+    # Woken for each message, generator and receiver cost more than when they are busy: no limit is held against them.
+    limits = (("late_ms.p99", _LATE_MS),)
+    return Measured(f"single: REST, one by one, {rate} a second", run, figures=run.made.late, at_most=limits)
+
+
+def graphql_single(bench: Bench) -> list[Measured]:
+    """One mutation for each event: what accepting alone costs, then with one endpoint that gets everything."""
+    name, floor = "graphql-single: sendEvent", (("events_accepted_per_s", 1_500.0),)
+    alone = accepting(bench, f"{name}, nobody subscribed", way=_GRAPHQL, batch=1, at_least=floor)
+    run = bench.warmed_run(_one_endpoint(bench.sizes, way=_GRAPHQL))
+    return [alone, Measured(f"{name}, one endpoint", run, at_most=_OWN_COST, at_least=floor)]
 
 
 def fanout10(bench: Bench) -> list[Measured]:
     """Each event matches ten of a thousand endpoints."""
     sizes = bench.sizes
-    traffic = Traffic(
-        types=[_type(index) for index in range(sizes.types)],
-        fan_out=sizes.endpoints_per_type,
-        endpoints_of=lambda n: range(n % sizes.types, sizes.subscribed, sizes.types),
-    )
-    run = bench.warmed_run(traffic)
+    run = bench.warmed_run(_ten_endpoints(sizes))
     budgets = (("cpu_us_per_delivery.total", 400.0), *_OWN_COST)
     name = f"fanout10: REST, {sizes.subscribed} endpoints, {sizes.endpoints_per_type} per event"
     return [Measured(name, run, at_most=budgets)]
@@ -86,10 +106,18 @@ def _hinted(bench: Bench, name: str, traffic: Traffic, **size: Any) -> Measured:
     return Measured(f"hints: {name}", run, figures=figures, at_most=(("redis_cpu_us_per_delivery", 40.0),))
 
 
+def growth(bench: Bench) -> list[Measured]:
+    """The traffic of `single` and of `fanout10`, and lists, with few deliveries stored and with ten million."""
+    traffics = {"single": _one_endpoint(bench.sizes), "fanout10": _ten_endpoints(bench.sizes)}
+    return grown(bench, traffics)
+
+
 SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "single": single,
     "fanout10": fanout10,
     "latency-idle": latency_idle,
+    "batch-intake": batch_intake,
+    "graphql-single": graphql_single,
     "hints": hints,
     "blackhole": blackhole,
     "fifo": fifo,
@@ -101,32 +129,55 @@ SCENARIOS: dict[str, Callable[[Bench], list[Measured]]] = {
     "metrics": metrics,
     "transform": transform,
     "wall": wall,
+    "fanout1000": fanout1000,
     "fanout5000": fanout5000,
+    "retry-storm": retry_storm,
+    "growth": growth,
 }
+#: Those that any HTTP system can go through by its adapter.
+FOREIGN = ("single", "fanout10", "latency-idle")
 #: What runs when nothing is named, and names that stand for several.
 DEFAULT = ("single", "fanout10", "latency-idle")
 GROUPS: dict[str, Sequence[str]] = {"core": ("blackhole", "fifo", "ratelimit", "priority", "backlog", "tenants")}
 
 
-def chosen(given: Sequence[str]) -> list[str]:
+def chosen(given: Sequence[str], *, among: Collection[str] = SCENARIOS) -> list[str]:
     """The scenarios that these names, groups among them, stand for; none given: the default."""
     names = [name for one in given or DEFAULT for name in GROUPS.get(one, (one,))]
     if unknown := [name for name in names if name not in SCENARIOS]:
         raise ProgramFailed(f"There is no scenario {unknown[0]}; there are {', '.join((*SCENARIOS, *GROUPS))}.")
+    if ours := [name for name in names if name not in among]:
+        raise ProgramFailed(f"The scenario {ours[0]} asks for Relay itself; by an adapter go {', '.join(among)}.")
     return names
 
 
 @contextlib.contextmanager
-def endpoints(client: Client, receiver: Receiver, sizes: Sizes) -> Iterator[None]:
-    """Make the endpoints of all scenarios for the time of a block: every scenario runs with all of them there."""
-    wanted = [(index, _type(index % sizes.types)) for index in range(sizes.subscribed)]
-    wanted.append((sizes.subscribed, _ONE_TYPE))
-    with lent_at_once(client, [{"url": receiver.url(index), "eventTypes": [name]} for index, name in wanted]):
+def endpoints(system: System, receiver: Receiver, sizes: Sizes, *, names: Collection[str]) -> Iterator[None]:
+    """Make the endpoints of all scenarios for the time of a block: every scenario runs with all of them there.
+
+    A system that is no Relay gets those of the named scenarios only, and keeps them.
+    """
+    one, many = (receiver.url(sizes.subscribed), _ONE_TYPE), range(sizes.subscribed)
+    fanned_out = [(receiver.url(index), _type(index % sizes.types)) for index in many]
+    if system.foreign:
+        system.foreign.subscribe_all([one, *(fanned_out if "fanout10" in names else ())])
+        yield
+        return
+    wanted = [{"url": url, "eventTypes": [name]} for url, name in (*fanned_out, one)]
+    with lent_at_once(system.client(), wanted):
         yield
 
 
-def _one_endpoint(sizes: Sizes, *, batch: int = 1) -> Traffic:
-    return Traffic(types=[_ONE_TYPE], fan_out=1, endpoints_of=lambda _: (sizes.subscribed,), batch=batch)
+def _one_endpoint(sizes: Sizes, *, batch: int = 1, way: str = "relay") -> Traffic:
+    return Traffic(types=[_ONE_TYPE], fan_out=1, endpoints_of=lambda _: (sizes.subscribed,), batch=batch, way=way)
+
+
+def _ten_endpoints(sizes: Sizes) -> Traffic:
+    return Traffic(
+        types=[_type(index) for index in range(sizes.types)],
+        fan_out=sizes.endpoints_per_type,
+        endpoints_of=lambda n: range(n % sizes.types, sizes.subscribed, sizes.types),
+    )
 
 
 def _type(index: int) -> str:

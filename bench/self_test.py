@@ -8,10 +8,11 @@ from dataclasses import replace
 import psycopg
 
 from bench.accounting import Account, account, order_breaks
-from bench.generator import Plan
-from bench.load import QUICK, Bench, Traffic
+from bench.load import Bench, Traffic
+from bench.plan import Plan
 from bench.programs import Receiver, generated, receiving
 from bench.records import Sent
+from bench.sizes import QUICK
 from bench.system import System
 from relay.cli import own_endpoint
 
@@ -83,8 +84,7 @@ def direct_plan(receiver: Receiver, *, count: int, first_n: int = 0) -> Plan:
         host="127.0.0.1",
         port=receiver.port,
         path="/e/0",
-        heads=['{"n":'],
-        tail=',"pad":"' + "x" * 200 + '"}',
+        events=[('{"n":', ',"pad":"' + "x" * 200 + '"}')],
         clients=8,
         first_n=first_n,
         count=count,

@@ -15,12 +15,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
+import psutil
 import psycopg
 import redis
 
 from bench import cpu
+from bench.adapter import Adapter, of_relay
 from bench.programs import CHECKOUT, ProgramFailed
 from relay.cli.api_client import Client
 from relay.processes import Command, spawn_options
@@ -58,11 +59,12 @@ class System:
     statements_url: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    #: How to send events where it is no Relay at all.
+    foreign: Adapter | None = None
 
-    @property
-    def address(self) -> SplitResult:
-        """The parts of its URL."""
-        return urlsplit(self.url)
+    def adapter(self, way: str) -> Adapter:
+        """How events are sent to it: to a Relay this way, to any other system the one way there is."""
+        return self.foreign or of_relay(way, url=self.url, key=self.key)
 
     def client(self) -> Client:
         """A client with the benchmark's key."""
@@ -76,7 +78,9 @@ class System:
             return conn.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is None
 
     def cpu_used(self) -> dict[str, float]:
-        """Seconds of CPU by process group; nothing is known of a system that somebody else started."""
+        """Seconds of CPU by process group; of a system that somebody else started those of all processes it is known by."""
+        if self.foreign and self.foreign.pids:
+            return {"total": sum(cpu.used_by_tree(psutil.Process(pid)) for pid in self.foreign.pids)}
         return {} if self.pid is None else cpu.used(self.pid)
 
 

@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from bench import cpu, report
 from bench.__main__ import main
 from bench.accounting import account, percentile, strangers
-from bench.generator import Load, Plan
-from bench.load import QUICK, Bench, Measured, Run, Traffic
+from bench.adapter import of_relay
+from bench.load import Bench, Measured, Run, Traffic
+from bench.plan import Load, Plan
 from bench.programs import Generated, generated, receiving
 from bench.records import Arrivals, Sent, pack, unpack_arrivals, unpack_sent
 from bench.scenarios import chosen
 from bench.self_test import direct_plan
+from bench.sizes import QUICK
 from bench.system import System
 
 MS = 1_000_000
@@ -112,7 +114,7 @@ def test_records_of_a_long_run_come_over_whole(unbuffered: str, monkeypatch: pyt
 
 
 def test_the_events_of_a_list_are_accepted_one_by_one() -> None:
-    load = Load(Plan(host="h", port=1, path="/", heads=['{"n":'], tail="}", batch=3, count=5))
+    load = Load(Plan(host="h", port=1, path="/", events=[('{"n":', "}")], batch=3, count=5, results=["results"]))
     numbers = load.take()
     assert load.request(numbers).endswith(b'{"n":0},{"n":1},{"n":2}')
     body = b'{"results":[{"id":"a"},{"error":{"code":"INVALID"}},{"id":"b"}]}'
@@ -174,9 +176,10 @@ def test_figures_that_a_scenario_worked_out_itself_are_told_with_or_without_a_bu
 
 def test_types_and_priorities_have_their_turns_by_the_events_number() -> None:
     traffic = Traffic(["a", "b"], 1, lambda n: (n % 2,), priorities=(1, 5, 10))
-    heads = [json.loads(head + "0}}") for head in traffic.heads()]
-    assert [(head["eventType"], head["priority"]) for head in heads] == [
-        (f"{'ab'[n % 2]}", (1, 5, 10)[n % 3]) for n in range(6)
+    plan = of_relay("relay", url="http://h:1", key="k").plan(traffic.kinds(), padding="xx", batch=1)
+    events = [json.loads(f"{before}0{after}") for before, after in plan.events]
+    assert events == [
+        {"eventType": "ab"[n % 2], "priority": (1, 5, 10)[n % 3], "payload": {"n": 0, "pad": "xx"}} for n in range(6)
     ]
 
 

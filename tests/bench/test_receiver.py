@@ -65,3 +65,14 @@ def test_what_goes_aside_is_answered_and_not_recorded(receiver: Receiver) -> Non
     before = receiver.count()
     assert post(f"{receiver.url_aside(5)}?after_ms=1").status == 200
     assert receiver.count() == before
+
+
+def test_what_fails_is_refused_counted_and_no_arrival_until_it_is_healed(receiver: Receiver) -> None:
+    url = f"{receiver.url(6)}?failing=storm"
+    receiver.fail("storm")
+    assert [post(url).status, post(url).status, post(receiver.url(7)).status] == [500, 500, 200]
+    assert (receiver.refused("storm"), receiver.refused("another")) == (2, 0)
+    receiver.heal("storm")
+    assert post(url).status == 200
+    assert receiver.refused("storm") == 2
+    assert endpoints_reached(receiver).count(6) == 1

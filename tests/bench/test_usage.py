@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bench.load import QUICK, Bench, Measured, Run, Traffic
+from bench.load import Bench, Measured, Run, Traffic
 from bench.programs import generated, receiving
 from bench.report import results
 from bench.self_test import direct_plan
+from bench.sizes import QUICK
 from bench.system import System
 from bench.usage import Memory, Reading, Used, between, reading
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from bench.compare import compare
-from bench.load import QUICK, Bench
+from bench.load import Bench
 from bench.programs import receiving
 from bench.report import Result, page, results
 from bench.scenarios import SCENARIOS, endpoints
 from bench.self_test import self_test
+from bench.sizes import QUICK
 from bench.system import System, started
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -38,20 +39,29 @@ TINY = replace(
     backlog=300,
     lane_events=5,
     rate_limited=60,
+    storm_endpoints=4,
+    storm_s=0.5,
+    storm_after_s=0.3,
+    storm_reset_ms=200,
     stored=1_000,
-    looks=10,
+    asked=2,
     many=20,
     many_rounds=1,
+    fan_out=10,
+    sustained=2,
     per_round=100,
+    lists=(10, 50),
     reads=50,
     rows=1_000,
     settle_s=0.0,
 )
 #: A figure that each block of each scenario tells.
 QUICK_RUNS: dict[str, Sequence[str]] = {
-    "single": ("cpu_us_per_delivery.total", "cpu_us_per_delivery.total"),
+    "single": ("cpu_us_per_delivery.total", "late_ms.p99", "cpu_us_per_delivery.total"),
     "fanout10": ("cpu_us_per_delivery.total",),
     "latency-idle": ("idle_cpu_percent.total",),
+    "batch-intake": ("cpu_us_per_event.web+postgres",) * 4,
+    "graphql-single": ("cpu_us_per_event.web+postgres", "cpu_us_per_delivery.total"),
     "hints": ("redis_commands_per_request", "redis_commands_per_request"),
     "blackhole": ("p99_ratio.median",),
     "fifo": ("order_breaks",),
@@ -63,7 +73,10 @@ QUICK_RUNS: dict[str, Sequence[str]] = {
     "metrics": ("on_to_off.median",),
     "transform": ("more_cpu_us_per_delivery.median",),
     "wall": ("plain_us",),
+    "fanout1000": ("accept_many_to_one.p50", "cpu_us_per_delivery.total"),
     "fanout5000": ("accept_many_to_one.p50",),
+    "retry-storm": ("attempts_per_delivery",),
+    "growth": ("deliveries_ms_ratio",),
 }
 #: What every block tells, and those with traffic.
 ALWAYS = ("memory_mib.total", "memory_peak_mib.worker", "redis_peak_mib")
@@ -84,7 +97,7 @@ def test_every_scenario_finds_all_delivered_once_and_what_is_lost_on_purpose_is_
 
 
 def every_scenario_tells_its_figures(system: System) -> None:
-    with receiving() as receiver, endpoints(system.client(), receiver, TINY):
+    with receiving() as receiver, endpoints(system, receiver, TINY, names=QUICK_RUNS):
         bench = Bench(system, receiver, TINY)
         blocks = {name: bench.measure(SCENARIOS[name]) for name in QUICK_RUNS}
         assert {name: len(found) for name, found in blocks.items()} == {
@@ -101,7 +114,7 @@ def every_scenario_tells_its_figures(system: System) -> None:
 
 def lacks(block: Result, figure: str) -> list[str]:
     """What this block should tell and does not."""
-    wanted = (figure, *ALWAYS, *(OF_TRAFFIC if "events" in block.figures else ()))
+    wanted = (figure, *ALWAYS, *(OF_TRAFFIC if block.figures.get("deliveries") else ()))
     return [one for one in wanted if math.isnan(block.figures.get(one, math.nan))]
 
 
