@@ -16,7 +16,6 @@ from bench.windows import densest, per_s, sparsest
 from relay.cli import own_endpoint
 
 _BATCH = 100
-_ROUNDS = 3
 _HEALTHY = 20
 _CLIENTS = 8
 _GAP_S = (0.01, 0.05)
@@ -33,7 +32,7 @@ def blackhole(bench: Bench) -> list[Measured]:
     with _lent(bench, _HEALTHY) as lent:
         healthy = replace(lent, batch=1)
         bench.run(healthy, seconds=bench.sizes.warm_up_s, clients=_CLIENTS)
-        rounds = [_beside_trouble(bench, healthy) for _ in range(_ROUNDS)]
+        rounds = [_beside_trouble(bench, healthy) for _ in range(bench.sizes.rounds)]
     alone_ms, beside_ms = ([_p99_ms(bench, pair[which]) for pair in rounds] for which in (0, 1))
     ratios = [beside / alone for alone, beside in zip(alone_ms, beside_ms, strict=True)]
     figures = {
@@ -42,7 +41,7 @@ def blackhole(bench: Bench) -> list[Measured]:
         "p99_ratio.worst": max(ratios),
         "p99_ratio.median": statistics.median(ratios),
     }
-    name = f"blackhole: {_HEALTHY} healthy endpoints beside two bad ones, median of {_ROUNDS}"
+    name = f"blackhole: {_HEALTHY} healthy endpoints beside two bad ones, median of {len(rounds)}"
     return [Measured(name, rounds[-1][1], figures=figures, at_most=(("p99_ratio.median", 2.0),))]
 
 

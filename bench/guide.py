@@ -11,14 +11,13 @@ from bench.filling import Stored, fill_history, fill_minutes
 from bench.load import Bench, Measured
 from relay.cli import own_endpoint
 
-_TIMES = 200
 _BUDGET_MS = 5.0
 _TYPE = "bench.guide"
 _SPAN = timedelta(hours=20)
 
 
 def guide(bench: Bench) -> list[Measured]:
-    """What the guide has people ask, each over its own HTTP request, until 200 answers are there."""
+    """What the guide has people ask, each over its own HTTP request, as often as the sizes say."""
     stored = bench.sizes.stored
     name = f"guide: its queries with {stored} deliveries stored"
     limits = tuple((f"{asked}_ms.p50", _BUDGET_MS) for asked in _queries(""))
@@ -36,7 +35,7 @@ def _asked(bench: Bench, stored: int) -> Mapping[str, float]:
         return {
             f"{name}_ms.{label}": percentile(times, share)
             for name, query in queries.items()
-            for times in [sorted(asking.times_ms(client, query, count=_TIMES))]
+            for times in [sorted(asking.times_ms(client, query, count=bench.sizes.asked))]
             for label, share in (("p50", 0.5), ("p99", 0.99))
         }
 

@@ -26,6 +26,7 @@ class Sizes:
     #: Of the scenarios of the delivery core: how long healthy traffic lasts, and how much waits.
     beside_s: float = 15.0
     trouble: int = 1_000
+    rounds: int = 3
     tenants: int = 10_000
     backlog: int = 50_000
     #: How long endpoints fail, how long traffic goes on after it, and how their circuits and retries are set.
@@ -36,10 +37,10 @@ class Sizes:
     storm_schedule_ms: Sequence[int] = DEFAULT_SCHEDULE_MS
     lane_events: int = 500
     rate_limited: int = 2_000
-    #: How many deliveries are stored while a person looks.
+    #: How many deliveries are stored while a person looks, and how often each list is asked for.
     stored: int = 10_000_000
-    growth_rounds: int = 3
     asked: int = 200
+    growth_rounds: int = 3
     #: Of the scenario that weighs the metrics.
     pairs: int = 11
     #: Of the scenario with one event for very many endpoints.

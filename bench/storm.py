@@ -21,6 +21,11 @@ _TURN = 5
 _CLIENTS = 8
 _GAP_S = (0.005, 0.015)
 _RATE = 20
+#: Endpoints without a limit answer after this time: what comes within it is under way at once. Timers may be 1 ms early.
+_RTT_MS = 20
+_AT_ONCE_S = (_RTT_MS - 2) / 1000
+#: How many requests at once an endpoint gets from a process: at most, and at first.
+_WIDTH, _FIRST_WIDTH = 20, 2
 #: Longer than the delay before the fourth retry.
 _PATIENCE_S = 180.0
 _LIMITS = (
@@ -29,6 +34,8 @@ _LIMITS = (
     ("attempts_per_delivery", 1.5),
     ("limited_to_rate_in_1_s.max", 1.25),
     ("limited_to_rate_in_10_s.max", 1.05),
+    ("others_at_once_to_width.max", 1.0),
+    ("others_at_once_at_first_to_width.max", 1.0),
     ("healthy_p99_ratio", 2.0),
 )
 
@@ -50,16 +57,18 @@ def retry_storm(bench: Bench) -> list[Measured]:
     wanted = [_wanted(bench, number, "") for number in healthy]
     failing = {"retrySchedule": list(bench.sizes.storm_schedule_ms), "circuitResetMs": bench.sizes.storm_reset_ms}
     wanted += [_wanted(bench, n, f"?failing={_NAME}", **failing, rateLimitPerSec=_RATE) for n in limited]
-    wanted += [_wanted(bench, n, f"?failing={_NAME}", **failing) for n in others]
+    wanted += [_wanted(bench, n, f"?failing={_NAME}&after_ms={_RTT_MS}", **failing) for n in others]
     with lent_at_once(bench.system.client(), wanted):
         phases = _phases(bench, _traffic(struck=numbers[_HEALTHY:], healthy=healthy))
     arrivals = bench.receiver.arrivals()
-    struck = _times(arrivals, limited, phases.healed_ns), _times(arrivals, others, phases.healed_ns)
     refused = bench.receiver.refused(_NAME)
     figures = {
         "calm_after_s": (_last(arrivals, phases.during) - phases.healed_ns) / 1e9,
         "attempts_per_delivery": 1 + refused / max(1, _count(arrivals, phases.during, numbers[_HEALTHY:])),
-        **pace(*struck),
+        **to_limit(_times(arrivals, limited, phases.healed_ns)),
+        **at_once(
+            _times(arrivals, others, phases.healed_ns), processes=bench.system.settings.get("worker_processes", 1)
+        ),
         **_healthy(arrivals, phases, healthy),
     }
     name = f"retry-storm: {bench.sizes.storm_endpoints} endpoints fail for {bench.sizes.storm_s:g} s"
@@ -118,13 +127,23 @@ def _times(arrivals: Arrivals, endpoints: Sequence[int], since_ns: int) -> list[
     return [sorted(one) for one in times.values()]
 
 
-def pace(limited: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> dict[str, float]:
-    """How dense the worst endpoint's arrivals were, and how many came within 0.1 s of its first."""
+def to_limit(times: Sequence[Sequence[int]]) -> dict[str, float]:
+    """How dense the arrivals of the worst endpoint with a limit were, to that limit."""
     return {
-        "limited_to_rate_in_1_s.max": _most(densest(one, window_s=1) for one in limited) / _RATE,
-        "limited_to_rate_in_10_s.max": _most(densest(one, window_s=10) for one in limited) / (10 * _RATE),
-        "others_in_1_s.max": _most(densest(one, window_s=1) for one in others),
-        "others_in_first_100_ms.max": _most(sum(at < one[0] + 10**8 for at in one) for one in others),
+        f"limited_to_rate_in_{window_s}_s.max": _most(densest(one, window_s=window_s) for one in times)
+        / window_s
+        / _RATE
+        for window_s in (1, 10)
+    }
+
+
+def at_once(times: Sequence[Sequence[int]], *, processes: int) -> dict[str, float]:
+    """How many requests the worst endpoint without a limit had at once, in all and right after its probe."""
+    after_probe = [[at for at in one[1:] if at < one[1] + _AT_ONCE_S * 1e9] for one in times if len(one) > 1]
+    return {
+        "others_in_1_s.max": _most(densest(one, window_s=1) for one in times),
+        "others_at_once_to_width.max": _most(densest(one, window_s=_AT_ONCE_S) for one in times) / (_WIDTH * processes),
+        "others_at_once_at_first_to_width.max": _most(map(len, after_probe)) / (_FIRST_WIDTH * processes),
     }
 
 
