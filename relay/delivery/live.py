@@ -116,16 +116,16 @@ async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list
                 %b::text[], %b::int8[], %b::bool[])
                 WITH ORDINALITY AS r (id, tenant_id, event_id, endpoint_id, tier, lane, fence, waits, i)),
         closed AS MATERIALIZED (
-            SELECT endpoint_id, key, key = '' AND (gate_closed(paused, gate_reason, gate_until) OR pace_per_sec IS NOT NULL
-                OR (SELECT rate_limit_per_sec > 0 FROM endpoints WHERE id = endpoint_id)) AS gated,
-                ready OR fence IS NOT NULL OR coalesce(ready_at <= now(), false) AS busy
-            FROM lanes WHERE endpoint_id = ANY(ARRAY(SELECT DISTINCT endpoint_id FROM r WHERE NOT waits))),
+            SELECT endpoint_id, bool_or(key = '' AND (gate_closed(paused, gate_reason, gate_until)
+                    OR pace_per_sec IS NOT NULL OR (SELECT rate_limit_per_sec > 0 FROM endpoints WHERE id = endpoint_id))) AS gated,
+                array_agg(key) FILTER (WHERE ready OR fence IS NOT NULL OR ready_at <= now()) AS busy
+            FROM lanes WHERE endpoint_id = ANY(ARRAY(SELECT DISTINCT endpoint_id FROM r WHERE NOT waits)) GROUP BY 1),
         room AS MATERIALIZED (
             SELECT %s - count(*) AS n FROM (SELECT 1 FROM live WHERE fence IS NOT NULL AND owner IS NULL LIMIT %s) x),
         d AS MATERIALIZED (
-            SELECT r.*, NOT waits AND row_number() OVER (ORDER BY r.i) <= (SELECT n FROM room) AND NOT EXISTS (
-                SELECT 1 FROM closed c WHERE c.endpoint_id = r.endpoint_id AND (c.gated OR c.busy AND c.key = r.lane)) AS go
-            FROM r),
+            SELECT r.*, NOT waits AND row_number() OVER (ORDER BY r.i) <= (SELECT n FROM room)
+                AND NOT coalesce(c.gated OR r.lane = ANY(c.busy), false) AS go
+            FROM r LEFT JOIN closed c USING (endpoint_id)),
         ring AS (
             INSERT INTO lanes (endpoint_id, key, tenant_id, tier, ready_at, next_seq)
             SELECT endpoint_id, lane, tenant_id, tier, now(), 1 + count(*) FILTER (WHERE ordered) FROM d WHERE NOT go

@@ -87,7 +87,8 @@ async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Ta
     """Take what is due in ordinary lanes locked by `lock`, the oldest first; one answer for each want.
 
     Nothing from a lane that is not this worker's, or behind a closed gate; no more than the endpoint's rate allows, which
-    moves on by what was taken. Commits asynchronously.
+    moves on by what was taken. Commits asynchronously. What is due is asked in a form that no index answers, where rows are
+    found by id: for a plan made while little waited, the index of what waits looks as good, and reads it all for each row.
     """
     rows = await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
@@ -99,23 +100,26 @@ async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Ta
             JOIN lanes l ON l.endpoint_id = u.endpoint_id AND l.key = u.key AND l.fence = u.fence AND l.owner = %(worker)s
             JOIN gates g ON g.endpoint_id = u.endpoint_id),
         x AS MATERIALIZED (
-            SELECT w.i, c.id, row_number() OVER (PARTITION BY w.endpoint_id ORDER BY c.due_at, c.id) AS place
+            SELECT w.*, c.id, row_number() OVER (PARTITION BY w.endpoint_id ORDER BY c.due_at, c.id) AS place
             FROM w CROSS JOIN LATERAL (
                 SELECT id, due_at FROM live WHERE endpoint_id = w.endpoint_id AND lane = w.key AND due_at <= now()
                 ORDER BY due_at LIMIT w.n FOR UPDATE SKIP LOCKED) c),
         t AS (
-            UPDATE live l SET due_at = NULL, fence = w.row_fence, owner = %(worker)s, sent_at = now()
-            FROM x JOIN w USING (i)
-            WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND (w.tokens IS NULL OR x.place <= w.tokens)
-            RETURNING w.i, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts,
-                      l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of),
+            UPDATE live l SET due_at = NULL, fence = x.row_fence, owner = %(worker)s, sent_at = now() FROM x
+            WHERE l.id = x.id AND l.fence IS NULL AND (l.due_at <= now()) IS TRUE
+              AND (x.tokens IS NULL OR x.place <= x.tokens)
+            RETURNING x.i, x.rate, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane,
+                      l.attempts, l.lost, l.created_at, x.version, x.epoch, l.seq, l.replay_of),
         charged AS (UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / u.rate)
-            FROM (SELECT t.endpoint_id, w.rate, count(*) AS n FROM t JOIN w USING (i) GROUP BY 1, 2) u
-            WHERE l.endpoint_id = u.endpoint_id AND l.key = '' AND u.rate IS NOT NULL)
-        SELECT w.i, w.half_open, w.rate, w.burst, w.tokens, false, NULL::float8, t.id, t.fence, t.owner, t.tenant_id,
-               t.event_id, t.endpoint_id, t.tier, t.lane, t.attempts, t.lost, t.created_at, t.version, t.epoch, t.seq,
-               t.replay_of
-        FROM w LEFT JOIN t USING (i) ORDER BY w.i, t.id""",
+            FROM (SELECT endpoint_id, rate, count(*) AS n FROM t WHERE rate IS NOT NULL GROUP BY 1, 2) u
+            WHERE l.endpoint_id = u.endpoint_id AND l.key = '')
+        SELECT i, half_open, rate, burst, tokens, false, NULL::float8, NULL::uuid AS id, NULL::int8, NULL::int8, NULL::uuid,
+               NULL::uuid, NULL::uuid, NULL::int2, NULL::text, NULL::int2, NULL::int2, NULL::timestamptz, NULL::int8,
+               NULL::int8, NULL::int8, NULL::uuid FROM w
+        UNION ALL
+        SELECT i, NULL, NULL, NULL, NULL, NULL, NULL, id, fence, owner, tenant_id, event_id, endpoint_id, tier, lane,
+               attempts, lost, created_at, version, epoch, seq, replay_of FROM t
+        ORDER BY id NULLS FIRST""",
         _parameters(wants, worker=worker),
     )
     return _answers(wants, [row async for row in rows])
@@ -141,12 +145,12 @@ async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[
             FROM w CROSS JOIN LATERAL (
                 SELECT id, due_at, lost >= %(suspect)s AS suspect FROM live
                 WHERE endpoint_id = w.endpoint_id AND lane = w.key AND seq IS NOT NULL ORDER BY seq LIMIT 1) h),
-        k AS MATERIALIZED (SELECT l.id FROM x JOIN live l ON l.id = x.id WHERE l.fence IS NULL AND l.due_at <= now()
-            FOR UPDATE OF l SKIP LOCKED),
+        k AS MATERIALIZED (SELECT l.id FROM x JOIN live l ON l.id = x.id
+            WHERE l.fence IS NULL AND (l.due_at <= now()) IS TRUE FOR UPDATE OF l SKIP LOCKED),
         t AS (
             UPDATE live l SET due_at = NULL, fence = w.row_fence, owner = %(worker)s, sent_at = now()
             FROM x JOIN k USING (id) JOIN w USING (i)
-            WHERE l.id = x.id AND l.fence IS NULL AND l.due_at <= now() AND w.may_go AND (w.alone OR NOT x.suspect)
+            WHERE l.id = x.id AND l.fence IS NULL AND (l.due_at <= now()) IS TRUE AND w.may_go AND (w.alone OR NOT x.suspect)
               AND (w.tokens IS NULL OR x.place <= w.tokens)
             RETURNING w.i, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane, l.attempts,
                       l.lost, l.created_at, w.version, w.epoch, l.seq, l.replay_of),
@@ -188,7 +192,8 @@ def _answers(wants: Sequence[Want], rows: Sequence[tuple[Any, ...]]) -> list[Tak
     answers = [Taken() for _ in wants]
     for i, half_open, rate, burst, tokens, suspect, due_in_s, *claimed in rows:
         answer = answers[i - 1]
-        answer.half_open, answer.suspect, answer.wait_s, answer.rate = half_open, bool(suspect), due_in_s, rate
+        if half_open is not None:
+            answer.half_open, answer.suspect, answer.wait_s, answer.rate = half_open, bool(suspect), due_in_s, rate
         if rate is not None:
             left = tokens - used[wants[i - 1].lane.endpoint_id]
             answer.wait_s = max(due_in_s or 0.0, (max(floor(_WORTH * burst), 1) - left) / rate, 0.0)
