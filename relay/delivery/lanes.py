@@ -18,8 +18,8 @@ from relay.queue import Hint
 
 #: A message hands out up to so many lanes, and fewer where there are too few for so many messages.
 _A_MESSAGE, _MESSAGES = 16, 8
-#: One tenant may hold so many lanes before it has to do with one at a time: more would only wait for its slots.
-_MOST_HELD = 256
+#: A tenant may hold so many lanes a worker before it has to do with one at a time: more would only wait for its slots.
+_MOST_HELD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ async def pick(conn: Conn, *, tier: int, after: UUID, limit: int) -> list[tuple[
             SELECT endpoint_id, key, tenant_id FROM lanes
             WHERE ready AND tier = %(tier)s AND tenant_id = t.tenant_id
             ORDER BY ready_at LIMIT CASE WHEN (SELECT n FROM each) <= 1 THEN 1 ELSE greatest(1, least((SELECT n FROM each),
-                %(most)s - coalesce((SELECT n FROM held WHERE held.tenant_id = t.tenant_id), 0))) END
+                %(most)s * greatest((SELECT count(*) FROM workers), 1) - coalesce((SELECT n FROM held WHERE held.tenant_id = t.tenant_id), 0))) END
             FOR UPDATE SKIP LOCKED) l""",
         {"tier": tier, "after": after, "limit": limit, "most": _MOST_HELD},
     )

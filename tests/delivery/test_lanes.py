@@ -156,7 +156,7 @@ async def test_where_clients_are_few_each_is_handed_as_many_lanes_as_there_is_ro
 
     assert await turns(16) == {1: 8, 2: 8}
     assert await turns(40) == {1: 20, 2: 2}
-    assert await turns(400) == {1: 228}  # it holds 256 now
+    assert await turns(400) == {1: 36}  # it holds 64 now
     assert await turns(400) == {1: 1}
 
 
