@@ -163,4 +163,4 @@ async def read_contents(conn: Conn, event_ids: Iterable[UUID]) -> dict[UUID, Con
            FROM events WHERE id = ANY(%b::uuid[])""",
         (list(set(event_ids)),),
     )
-    return {row[0]: Content(*row) async for row in rows}
+    return {row[0]: Content(*row) for row in await rows.fetchall()}

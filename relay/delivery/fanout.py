@@ -245,7 +245,7 @@ async def _read_events(conn: Conn, entries: Sequence[Entry]) -> list[_Event]:
         "SELECT id, type, priority, endpoint_id FROM events WHERE id = ANY(%b::uuid[])",
         ([entry.event_id for entry in entries],),
     )
-    found: dict[UUID, tuple[str | None, int, UUID | None]] = {row[0]: row[1:] async for row in rows}
+    found: dict[UUID, tuple[str | None, int, UUID | None]] = {row[0]: row[1:] for row in await rows.fetchall()}
     return [_Event(entry, *found.get(entry.event_id, (None, 5, None))) for entry in entries]
 
 

@@ -92,8 +92,9 @@ async def pick(conn: Conn, *, tier: int, after: UUID, limit: int) -> list[tuple[
         CROSS JOIN LATERAL (
             SELECT endpoint_id, key, tenant_id FROM lanes
             WHERE ready AND tier = %(tier)s AND tenant_id = t.tenant_id
-            ORDER BY ready_at LIMIT CASE WHEN (SELECT n FROM each) <= 1 THEN 1 ELSE greatest(1, least((SELECT n FROM each),
-                %(most)s * greatest((SELECT count(*) FROM workers), 1) - coalesce((SELECT n FROM held WHERE held.tenant_id = t.tenant_id), 0))) END
+            ORDER BY ready_at LIMIT CASE WHEN (SELECT n FROM each) <= 1 THEN 1 ELSE greatest(1, least(
+                (SELECT n FROM each), %(most)s * greatest((SELECT count(*) FROM workers), 1)
+                    - coalesce((SELECT n FROM held WHERE tenant_id = t.tenant_id), 0))) END
             FOR UPDATE SKIP LOCKED) l""",
         {"tier": tier, "after": after, "limit": limit, "most": _MOST_HELD},
     )

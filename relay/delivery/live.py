@@ -116,8 +116,9 @@ async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list
                 %b::text[], %b::int8[], %b::bool[])
                 WITH ORDINALITY AS r (id, tenant_id, event_id, endpoint_id, tier, lane, fence, waits, i)),
         closed AS MATERIALIZED (
-            SELECT endpoint_id, bool_or(key = '' AND (gate_closed(paused, gate_reason, gate_until)
-                    OR pace_per_sec IS NOT NULL OR (SELECT rate_limit_per_sec > 0 FROM endpoints WHERE id = endpoint_id))) AS gated,
+            SELECT endpoint_id,
+                bool_or(key = '' AND (gate_closed(paused, gate_reason, gate_until) OR pace_per_sec IS NOT NULL
+                    OR (SELECT rate_limit_per_sec > 0 FROM endpoints WHERE id = endpoint_id))) AS gated,
                 array_agg(key) FILTER (WHERE ready OR fence IS NOT NULL OR ready_at <= now()) AS busy
             FROM lanes WHERE endpoint_id = ANY(ARRAY(SELECT DISTINCT endpoint_id FROM r WHERE NOT waits)) GROUP BY 1),
         room AS MATERIALIZED (
@@ -141,7 +142,7 @@ async def insert(conn: Conn, planned: Sequence[Planned], *, window: int) -> list
         RETURNING id, fence, tier""",
         (*_columns(planned), window, window),
     )
-    return [Dispatched(*row) async for row in rows if row[1] is not None]
+    return [Dispatched(*row) for row in await rows.fetchall() if row[1] is not None]
 
 
 def _columns(planned: Sequence[Planned]) -> tuple[list[object], ...]:
@@ -175,7 +176,7 @@ async def claim(conn: Conn, dispatched: Sequence[Dispatched], *, worker: int) ->
                   l.created_at, e.version, g.gate_epoch, l.seq, l.replay_of""",
         ([one.id for one in dispatched], [one.fence for one in dispatched], worker),
     )
-    return [Claimed(*row) async for row in rows]
+    return [Claimed(*row) for row in await rows.fetchall()]
 
 
 async def put_back(conn: Conn, claimed: Sequence[Claimed]) -> None:

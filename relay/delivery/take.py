@@ -122,7 +122,7 @@ async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Ta
         ORDER BY id NULLS FIRST""",
         _parameters(wants, worker=worker),
     )
-    return _answers(wants, [row async for row in rows])
+    return _answers(wants, await rows.fetchall())
 
 
 async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Taken]:
@@ -164,7 +164,7 @@ async def take_heads(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[
         FROM w LEFT JOIN x USING (i) LEFT JOIN t USING (i) ORDER BY w.i""",
         _parameters(wants, worker=worker),
     )
-    return _answers(wants, [row async for row in rows])
+    return _answers(wants, await rows.fetchall())
 
 
 async def give_up_probe(conn: Conn, endpoint_id: UUID) -> None:
