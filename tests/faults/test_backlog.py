@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from relay import messages
 from relay.db import Conn
 from relay.delivery import lanes
+from relay.messages import Part
+from relay.queue import QUEUES
 from relay.runtime import Worker
 from relay.settings import Settings
 from tests.delivery.crew import open_crew, rows, ticking
@@ -70,10 +73,16 @@ async def tick(crew: Worker, times: int) -> None:
         await crew.clock._tick()
 
 
+async def named_in_messages(crew: Worker) -> int:
+    """How many lanes the messages that wait name."""
+    waiting = await messages.page(crew.queue.commands, QUEUES["lane"], Part.READY, offset=0, limit=1000)
+    return len({fence for message in waiting.messages for fence in message.args["fences"]})
+
+
 async def until_announced(crew: Worker, conn: Conn, *, timeout_s: float) -> float:
-    """Wait until there is a message for each of many lanes that are handed out; return how many seconds that took."""
+    """Wait until messages name each of the many lanes that are handed out; return how many seconds that took."""
     began = time.monotonic()
-    while (messages := await crew.queue.length("lane")) < 100 or messages < await lanes.count_unclaimed(conn, tier=1):
+    while (named := await named_in_messages(crew)) < 100 or named < await lanes.count_unclaimed(conn, tier=1):
         assert time.monotonic() - began < timeout_s
         await asyncio.sleep(0.02)
     return time.monotonic() - began
