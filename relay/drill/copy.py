@@ -111,7 +111,7 @@ class Copy:
 
     def __init__(self, folder: Path, procfile: Path, environ: Mapping[str, str]) -> None:
         """`folder` is empty; what is not said in `environ` has production's defaults."""
-        self._folder, self._procfile = folder, procfile
+        self.folder, self._procfile = folder, procfile
         self._log = FileLog(folder / "processes.log")
         given = {name: value for name, value in _PRODUCTION.items() if not development.is_given(environ, name)}
         self._environment = development.with_defaults({**environ, **given, "RELAY_DATA_DIR": str(folder)})
@@ -122,8 +122,8 @@ class Copy:
 
     async def open(self) -> None:
         """Start everything, and wait until every process is ready."""
-        postgres = await asyncio.to_thread(prepare_postgres, self._folder)
-        valkey = await asyncio.to_thread(prepare_valkey, self._folder)
+        postgres = await asyncio.to_thread(prepare_postgres, self.folder)
+        valkey = await asyncio.to_thread(prepare_valkey, self.folder)
         self.postgres = Backend(postgres, self._log, partial(create_database, postgres))
         self.redis = Backend(valkey, self._log, partial(redis_refusal, valkey.url))
         await asyncio.gather(self.postgres.open(), self.redis.open())

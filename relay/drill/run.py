@@ -9,14 +9,14 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from relay.drill.copy import Copy
 from relay.drill.faults import FAULTS, Fault
-from relay.drill.ledger import Ledger
+from relay.drill.ledger import Ledger, Repeat
 from relay.drill.traffic import Producers, Tamper, keep_all, receiver
 from relay.verify.ledger import verify
 
@@ -92,6 +92,33 @@ class Options:
     only: Sequence[str] = ()
 
 
+class Excuses:
+    """When what arrived may come again, once: its outcome was lost with a process.
+
+    It may come long after, while another fault lasts: what a crash left behind goes back when its worker was silent for
+    10 s, and that worker may itself have been kept from beating.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[tuple[float, float]] = []
+        self._used: set[tuple[str, int]] = set()
+
+    def add(self, *, since: float, until: float) -> None:
+        """Excuse what arrived first in between."""
+        self._times.append((since, until))
+
+    def refused(self, repeats: Iterable[Repeat]) -> int:
+        """How many of these repeats nothing excuses."""
+        return sum(not self._excuses(one) for one in repeats)
+
+    def _excuses(self, one: Repeat) -> bool:
+        key = (one.path, one.n)
+        excused = key not in self._used and any(since <= one.first_at <= until for since, until in self._times)
+        if excused:
+            self._used.add(key)
+        return excused
+
+
 class Drill:
     """A running copy with its load; lent by `running`."""
 
@@ -99,6 +126,7 @@ class Drill:
         self.copy = copy
         self.ledger = ledger
         self._producers = producers
+        self._excuses = Excuses()
 
     async def suffer(self, fault: Fault) -> Outcome:
         """Do it, and wait for calm."""
@@ -110,14 +138,15 @@ class Drill:
         recovery_s = await self.calm(over_at)
         calm_at = time.monotonic()
         again = self.ledger.repeats[repeats:]
-        excused = {(one.path, one.n) for one in again if fault.may_repeat and one.first_at >= struck_at - _UNRECORDED_S}
+        if fault.may_repeat:
+            self._excuses.add(since=struck_at - _UNRECORDED_S, until=over_at)
         return Outcome(
             fault,
             lasted_s=over_at - struck_at,
             recovery_s=recovery_s,
             p99_ms=self.ledger.p99_ms(since=struck_at, until=calm_at),
             repeats=len(again),
-            unexcused=len(again) - len(excused),
+            unexcused=self._excuses.refused(again),
             breaks=len(self.ledger.breaks) - breaks,
         )
 
