@@ -121,24 +121,3 @@ async def test_what_another_worker_owns_by_now_is_not_put_back(shop: Shop, conn:
     await conn.execute("UPDATE live SET owner = 2")
     await live.put_back(conn, [ours])
     assert await rows(conn, "SELECT owner, due_at FROM live") == [(2, None)]
-
-
-async def test_a_plan_made_when_all_that_waited_is_gone_finds_deliveries_by_their_id(conn: Conn) -> None:
-    """Such a plan is kept: it must not read the whole table once more waits."""
-    await conn.execute(
-        """INSERT INTO live (id, tenant_id, event_id, endpoint_id, tier, due_at)
-           SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 1, now()
-           FROM generate_series(1, 5000)"""
-    )
-    await conn.execute("DELETE FROM live")
-    await conn.execute("VACUUM (ANALYZE) live")
-    await conn.execute("SET plan_cache_mode = force_generic_plan")
-    await conn.execute(
-        """PREPARE taken (uuid[], int8[]) AS
-           DELETE FROM live l USING unnest($1, $2) AS u (id, fence) WHERE l.id = u.id AND l.fence = u.fence"""
-    )
-    plan = "\n".join(str(row[0]) for row in await rows(conn, "EXPLAIN EXECUTE taken ('{}', '{}')"))
-    await conn.execute("DEALLOCATE taken")
-    await conn.execute("RESET plan_cache_mode")
-    assert "live_pkey" in plan
-    assert "Seq Scan on live" not in plan
