@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from relay.db import Database
+from relay.db import REPEATABLE, Database
 from relay.delivery import lanes
 from relay.delivery.beats import Beats
 from relay.delivery.lanes import Lane
@@ -60,6 +60,10 @@ class Releaser:
 
     async def _release(self, batch: Sequence[_Request]) -> list[Lane]:
         paces = {request.lane: request.per_s for request in batch if request.per_s is not None}
-        async with self._db.transaction() as conn:
-            ours = await lanes.lock_to_release(conn, [request.lane for request in batch], worker=self._beats.no)
-            return await lanes.release(conn, ours, per_s=paces) if ours else []
+        while True:
+            try:
+                async with self._db.transaction() as conn:
+                    ours = await lanes.lock_to_release(conn, [request.lane for request in batch], worker=self._beats.no)
+                    return await lanes.release(conn, ours, per_s=paces) if ours else []
+            except REPEATABLE:
+                continue
