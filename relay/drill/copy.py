@@ -190,6 +190,10 @@ class Copy:
         """End a process and its children by SIGKILL; it is started again, as by an orchestrator."""
         self._children[name].crash()
 
+    def deaths(self, name: str) -> int:
+        """How often a process has ended by itself since it was started here."""
+        return self._children[name].deaths
+
     async def ready(self, name: str) -> None:
         """Wait until a process says that it is ready."""
         await until(partial(development.page_refusal, f"{self._pages[name]}/health/ready"), what=name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.drill.copy import WEBS, WORKERS, Copy
+from relay.errors import Unavailable
 from relay.redis_clients import Limits, client
 
 #: How long a fault lasts that has a length.
@@ -108,6 +109,8 @@ async def _skew_a_clock(copy: Copy) -> None:
         skewed = {"LD_PRELOAD": _found(_FAKETIME) or "", "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         await copy.start(WORKERS[0], **skewed, PYTHONPATH=str(patched))
         await asyncio.sleep(_LASTS_S)
+        if copy.deaths(WORKERS[0]):
+            raise Unavailable("The worker with the skewed clock ended by itself: this was no fault of a clock.")
     await copy.stop(WORKERS[0])
     await copy.start(WORKERS[0])
 
