@@ -27,7 +27,7 @@ from relay.cli.api_client import Client
 from relay.processes import Command, spawn_options
 from relay.settings import read_settings
 from relay.up.data_folder import embedded_urls
-from relay.up.development import free_port, is_given, with_defaults
+from relay.up.development import as_in_production, free_port, is_given, with_defaults
 from relay.up.embedded import prepare_postgres
 
 _RELAY = Path(sys.executable).parent / "relay"
@@ -35,13 +35,6 @@ _READY = "Relay is running:"
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 45.0
 _LAST_LINES = 30
-#: Where `relay up` has a developer's defaults, production's; deliveries to this machine's receiver are allowed.
-_PRODUCTION = {
-    "AUTH_ENABLED": "true",
-    "ENABLE_PLAYGROUND": "false",
-    "METRICS_PROVIDER": "prometheus",
-    "ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
-}
 _PLACES = {"database_url", "redis_url", "signing_key", "signing_key_previous", "egress_proxy"}
 _TO_COME = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "SIGNING_KEY": "x" * 32}
 
@@ -121,9 +114,8 @@ def started(**settings: str) -> Iterator[System]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    production = {name: value for name, value in _PRODUCTION.items() if not is_given(os.environ, name)}
     ports = {"PORT": str(free_port()), "METRICS_PORT": str(free_port())}
-    return {**os.environ, **production, **ports, "RELAY_DATA_DIR": str(folder)}
+    return {**as_in_production(os.environ), **ports, "RELAY_DATA_DIR": str(folder)}
 
 
 def _count_statements(folder: Path, environment: Mapping[str, str]) -> str | None:

@@ -33,8 +33,6 @@ _START_TIMEOUT_S = 60.0
 _GRACE_S = 35.0
 _LOOK_EVERY_S = 0.1
 _SERVERS = ("DATABASE_URL", "REDIS_URL", "REDIS_STATE_URL", "DATABASE_REPLICA_URL")
-#: Where `relay up` has a developer's defaults, production's; deliveries to this machine's receiver are allowed.
-_PRODUCTION = {"AUTH_ENABLED": "true", "ENABLE_PLAYGROUND": "false", "ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8"}
 WEBS = ("web-1", "web-2")
 WORKERS = ("worker-1", "worker-2")
 
@@ -113,8 +111,8 @@ class Copy:
         """`folder` is empty; what is not said in `environ` has production's defaults."""
         self.folder, self._procfile = folder, procfile
         self._log = FileLog(folder / "processes.log")
-        given = {name: value for name, value in _PRODUCTION.items() if not development.is_given(environ, name)}
-        self._environment = development.with_defaults({**environ, **given, "RELAY_DATA_DIR": str(folder)})
+        given = development.as_in_production(environ)
+        self._environment = development.with_defaults({**given, "RELAY_DATA_DIR": str(folder)})
         self._environment["SIGNING_KEY"] = signing_key(folder)
         self._children: dict[str, Child] = {}
         self._commands: dict[str, Command] = {}

@@ -26,6 +26,14 @@ _DEFAULTS: Mapping[str, str] = {
     "WORKER_PROCESSES": "1",
 }
 
+#: What production has in their place, for a copy of the system on this machine; it may deliver to this machine.
+_PRODUCTION: Mapping[str, str] = {
+    "AUTH_ENABLED": "true",
+    "ENABLE_PLAYGROUND": "false",
+    "METRICS_PROVIDER": "prometheus",
+    "ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
+}
+
 _PAGE_TIMEOUT_S = 2.0
 
 
@@ -36,9 +44,18 @@ def is_given(environ: Mapping[str, str], name: str) -> bool:
 
 def with_defaults(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment with development defaults for what it does not say, and this Python's commands on its PATH."""
-    defaults = {name: value for name, value in _DEFAULTS.items() if not is_given(environ, name)}
+    defaults = _left_open(environ, _DEFAULTS)
     path = os.pathsep.join((str(Path(sys.executable).parent), environ.get("PATH", os.defpath)))
     return {**environ, **defaults, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def as_in_production(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with production's defaults for what it does not say, so that `with_defaults` has no say in them."""
+    return {**environ, **_left_open(environ, _PRODUCTION)}
+
+
+def _left_open(environ: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if not is_given(environ, name)}
 
 
 def check_exposure(settings: Settings) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from relay.settings import Settings, SettingsError, read_settings
-from relay.up.development import check_exposure, check_port, local_url, procfile_commands, with_defaults
+from relay.up.development import (
+    as_in_production,
+    check_exposure,
+    check_port,
+    local_url,
+    procfile_commands,
+    with_defaults,
+)
 
 LEAST = {
     "DATABASE_URL": "postgresql://relay@127.0.0.1/relay",
@@ -26,6 +33,12 @@ def test_defaults_fill_only_what_the_user_left_open() -> None:
     assert environment["WEB_CONCURRENCY"] == "3"
     assert "HOST" not in environment
     assert (environment["AUTH_ENABLED"], environment["WORKER_PROCESSES"]) == ("false", "1")
+
+
+def test_a_copy_for_measuring_has_productions_defaults_for_what_is_left_open() -> None:
+    environment = with_defaults(as_in_production({**LEAST, "METRICS_PROVIDER_FILE": "/etc/relay/metrics"}))
+    assert "METRICS_PROVIDER" not in environment
+    assert (environment["AUTH_ENABLED"], environment["ENABLE_PLAYGROUND"]) == ("true", "false")
 
 
 def test_development_settings_are_valid_and_listen_on_this_machine_only() -> None:
