@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -17,13 +18,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Chore:
-    """Something the leader does every `every_s` seconds, and for at most 2 % of its time.
+    """Something the leader does every `every_s` seconds, and for at most 2 % of its time; but once in `at_latest_s`.
 
     It must be correct if two do it at once, and short: the clock waits for it. When it raises, its turn is over.
     """
 
     do: Callable[[], Awaitable[None]]
     every_s: float
+    at_latest_s: float = math.inf
     _next_at: float = field(default=0.0, init=False)
 
     async def run_if_due(self, now: float) -> None:
@@ -34,7 +36,8 @@ class Chore:
         began = loop.time()
         self._next_at = began + self.every_s
         await self.do()
-        self._next_at = began + max(self.every_s, _REST * (loop.time() - began))
+        rest_s = min(_REST * (loop.time() - began), self.at_latest_s)
+        self._next_at = began + max(self.every_s, rest_s)
 
     async def end(self) -> None:
         """The clock ends; this is done or not begun."""

@@ -38,6 +38,24 @@ async def test_a_chore_is_done_at_once_and_then_only_when_its_time_has_come() ->
     assert counted.calls == 2
 
 
+@pytest.mark.parametrize(("at_latest_s", "calls"), [(0.2, 2), (60.0, 1)])
+async def test_a_slow_chore_rests_and_one_that_heals_no_longer_than_it_may(at_latest_s: float, calls: int) -> None:
+    """While connections are slow, what is lost must not wait for fifty times what a look takes."""
+    counted = Counted()
+
+    async def slow() -> None:
+        await counted()
+        await asyncio.sleep(0.05)
+
+    chore = Chore(slow, every_s=0.01, at_latest_s=at_latest_s)
+    now = asyncio.get_running_loop().time()
+    await chore.run_if_due(now)
+    await chore.run_if_due(now + 0.1)
+    assert counted.calls == 1
+    await chore.run_if_due(now + 1.0)
+    assert counted.calls == calls
+
+
 async def test_a_chore_that_fails_has_had_its_turn() -> None:
     counted = Counted(failing=LookupError)
     chore = Chore(counted, every_s=10.0)

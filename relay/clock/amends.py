@@ -14,6 +14,8 @@ from relay.delivery.live import TIERS, hints_for
 from relay.queue import UNREACHABLE, Queue
 
 RESEND_S = 3.5
+#: What is lost comes back within seconds, however slow the connections are.
+_AT_LATEST_S = 2.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -29,8 +31,8 @@ class Amends:
     def chores(self) -> list[Chore]:
         """What the clock is to do, and how often."""
         return [
-            Chore(self.give_back, every_s=1.0),
-            Chore(self.resend, every_s=1.0),
+            Chore(self.give_back, every_s=1.0, at_latest_s=_AT_LATEST_S),
+            Chore(self.resend, every_s=1.0, at_latest_s=_AT_LATEST_S),
             Chore(self.rearm, every_s=60.0),
         ]
 
