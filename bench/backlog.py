@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from bench.cpu import by_group
 from bench.load import Bench, Measured, Traffic
 from relay.cli import own_endpoint
+from relay.cli.api_client import Client
 
 _BATCH = 100
 #: Fan-out is faster than this.
@@ -18,11 +22,10 @@ def backlog(bench: Bench) -> list[Measured]:
     size, client, number = bench.sizes.backlog, bench.system.client(), bench.new_endpoints(1)[0]
     wanted = {"url": bench.receiver.url(number), "eventTypes": [f"bench.backlog{number}"]}
     with own_endpoint.lent(client, wanted) as endpoint:
-        client.graphql(_PAUSE, {"id": endpoint.id})
         traffic = Traffic(wanted["eventTypes"], 1, lambda _: (number,), batch=_BATCH)
-        run = bench.send(traffic, count=size)
-        bench.wait_for_fan_out(patience_s=60 + size / _FANNED_OUT_PER_S)
-        client.graphql(_RESUME, {"id": endpoint.id})
+        with paused(client, endpoint.id):
+            run = bench.send(traffic, count=size)
+            bench.wait_for_fan_out(patience_s=60 + size / _FANNED_OUT_PER_S)
         drained = bench.drain()
     figures = {
         "drained_per_s": size / drained.seconds,
@@ -30,3 +33,13 @@ def backlog(bench: Bench) -> list[Measured]:
     }
     name = f"backlog: {size} deliveries of one endpoint"
     return [Measured(name, run, figures=figures, at_most=(("cpu_us_per_delivery.total", 800.0),))]
+
+
+@contextlib.contextmanager
+def paused(client: Client, endpoint_id: str) -> Iterator[None]:
+    """Let everything for an endpoint wait for the time of a block."""
+    client.graphql(_PAUSE, {"id": endpoint_id})
+    try:
+        yield
+    finally:
+        client.graphql(_RESUME, {"id": endpoint_id})

@@ -9,9 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-import psutil
-
-from bench.cpu import group_of
 from bench.load import Bench, Measured, Run, Traffic
 from relay.cli import own_endpoint
 from relay.cli.api_client import Client
@@ -50,16 +47,14 @@ def _one_and_many(bench: Bench, count: int) -> Iterator[tuple[Traffic, Traffic]]
 
 
 def _by_turns(bench: Bench, scenario: str, one: Traffic, many: Traffic) -> Measured:
-    for traffic in (one, many):
-        bench.run(traffic, count=1)
-    before = _worker_mib(bench)
+    warmed = [bench.run(traffic, count=1) for traffic in (one, many)]
     rounds = [(bench.run(one, count=1), bench.run(many, count=1)) for _ in range(bench.sizes.many_rounds)]
     one_ms, many_ms = (statistics.median(_accept_ms(pair[which]) for pair in rounds) for which in (0, 1))
     figures = {
         "accept_one_ms.p50": one_ms,
         "accept_many_ms.p50": many_ms,
         "accept_many_to_one.p50": many_ms / one_ms,
-        "worker_growth_mib": _worker_mib(bench) - before,
+        "worker_growth_mib": _worker_mib(bench, rounds[-1][1]) - _worker_mib(bench, warmed[-1]),
     }
     limits = (("accept_many_to_one.p50", _RATIO), ("worker_growth_mib", _GROWTH_MIB))
     name = f"{scenario}: one event for {many.fan_out} endpoints, {len(rounds)} times"
@@ -82,10 +77,6 @@ def _accept_ms(run: Run) -> float:
     return (sent.answered_ns[0] - sent.sent_ns[0]) / 1e6
 
 
-def _worker_mib(bench: Bench) -> float:
-    """What the workers hold; 0 of a system that somebody else started."""
-    if bench.system.pid is None:
-        return 0.0
-    workers = [one for one in psutil.Process(bench.system.pid).children() if group_of(one) == "worker"]
-    family = [one for worker in workers for one in (worker, *worker.children(recursive=True))]
-    return sum(one.memory_info().rss for one in family) / 2**20
+def _worker_mib(bench: Bench, after: Run) -> float:
+    """What the workers held at the end of a run; 0 of a system that somebody else started."""
+    return bench.used[after].memory_end.get("worker", 0.0)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import psycopg
 
 from bench.accounting import Account, account, order_breaks
+from bench.backlog import paused
 from bench.load import Bench, Traffic
 from bench.plan import Plan
 from bench.programs import Receiver, generated, receiving
@@ -21,8 +22,6 @@ _SWALLOW = 1_000
 _FEW = 20
 _TYPE = "bench.selftest"
 _DEADLINE_S = 30.0
-_PAUSE = "mutation($id: ID!) { pauseEndpoint(id: $id) { id } }"
-_RESUME = "mutation($id: ID!) { resumeEndpoint(id: $id) { id } }"
 _DELETE = "DELETE FROM live WHERE id = (SELECT id FROM live WHERE endpoint_id = %s ORDER BY id LIMIT 1)"
 
 
@@ -68,13 +67,12 @@ def _deleted(system: System) -> Account:
         receiving() as receiver,
         own_endpoint.lent(client, {"url": receiver.url(0), "eventTypes": [_TYPE]}) as endpoint,
     ):
-        client.graphql(_PAUSE, {"id": endpoint.id})
         bench = Bench(system, receiver, QUICK)
-        sent = bench.send(traffic, count=_FEW).made.sent
-        bench.wait_for_fan_out()
-        with psycopg.connect(str(system.database_url)) as conn:
-            conn.execute(_DELETE, (endpoint.id,))
-        client.graphql(_RESUME, {"id": endpoint.id})
+        with paused(client, endpoint.id):
+            sent = bench.send(traffic, count=_FEW).made.sent
+            bench.wait_for_fan_out()
+            with psycopg.connect(str(system.database_url)) as conn:
+                conn.execute(_DELETE, (endpoint.id,))
         return _account(receiver, sent, expected=_FEW - 1)
 
 
