@@ -69,7 +69,7 @@ def fill(database_url: str, stored: Stored) -> None:
     with _connected(database_url) as conn:
         partitions.ensure(conn, now=datetime.now(UTC) - stored.span)
         _fill(database_url, stored, _ALL)
-        conn.execute("VACUUM (ANALYZE) events, fanouts, history, attempts, dead_letters")
+        conn.execute("VACUUM (ANALYZE)")
         conn.execute("CHECKPOINT")
 
 

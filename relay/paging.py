@@ -1,4 +1,8 @@
-"""Pages of a list, newest first: the cursor is the id of the last item shown, opaque to callers."""
+"""Pages of a list, newest first: the cursor is the id of the last item shown, opaque to callers.
+
+Lists that grow (events, deliveries, the audit log) are planned for the client that asks (`prepare=False`): the plan that
+Postgres would keep for all of them reads what a large client has to find what a small one has.
+"""
 
 from __future__ import annotations
 

@@ -184,6 +184,7 @@ async def list_(
         + _HISTORY + _where(filter, HISTORY_STATUS)
         + sql.SQL(" ORDER BY d.id DESC LIMIT %(limit)s) ORDER BY 1 DESC LIMIT %(limit)s"),
         _parameters(tenant_id, filter, after=after, limit=first + 1),
+        prepare=False,
     )  # fmt: skip
     return page([_delivery(row) for row in await rows.fetchall()], first=first, after=after)
 
@@ -195,6 +196,7 @@ async def count(conn: Conn, tenant_id: UUID, filter: DeliveryFilter) -> int | No
         + sql.SQL(" LIMIT %(limit)s) UNION ALL (SELECT FROM history d WHERE ") + _where(filter, HISTORY_STATUS)
         + sql.SQL(" LIMIT %(limit)s)) x"),
         _parameters(tenant_id, filter, after=None, limit=COUNT_LIMIT + 1),
+        prepare=False,
     )  # fmt: skip
     return exact_count((await rows.fetchall())[0][0])
 

@@ -128,6 +128,7 @@ async def list_(
     rows = await conn.execute(
         _SELECT + _where(filter) + sql.SQL(" ORDER BY e.id DESC LIMIT %(limit)s"),
         _parameters(tenant_id, filter, after=after, limit=first + 1),
+        prepare=False,
     )
     return page([_event(row) for row in await rows.fetchall()], first=first, after=after)
 
@@ -137,6 +138,7 @@ async def count(conn: Conn, tenant_id: UUID, filter: EventFilter) -> int | None:
     rows = await conn.execute(
         sql.SQL("SELECT count(*) FROM (SELECT FROM events e ") + _where(filter) + sql.SQL(" LIMIT %(limit)s) x"),
         _parameters(tenant_id, filter, after=None, limit=COUNT_LIMIT + 1),
+        prepare=False,
     )
     return exact_count((await rows.fetchall())[0][0])
 

@@ -206,6 +206,7 @@ async def list_(
     rows = await conn.execute(
         sql.SQL("SELECT ") + _COLUMNS + _WHERE + sql.SQL("ORDER BY id DESC LIMIT %(limit)s"),
         _parameters(tenant_id, wanted, after=after, limit=first + 1),
+        prepare=False,
     )
     return page([Entry(*row) for row in await rows.fetchall()], first=first, after=after)
 
@@ -215,6 +216,7 @@ async def count(conn: Conn, tenant_id: UUID | None, wanted: Wanted) -> int | Non
     rows = await conn.execute(
         sql.SQL("SELECT count(*) FROM (SELECT 1") + _WHERE + sql.SQL("LIMIT %(limit)s) x"),
         _parameters(tenant_id, wanted, after=None, limit=COUNT_LIMIT + 1),
+        prepare=False,
     )
     return exact_count((await rows.fetchall())[0][0])
 
