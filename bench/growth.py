@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import statistics
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 
+import psycopg
+
 from bench import asking
 from bench.filling import Stored, fill, fill_minutes
 from bench.load import Bench, Measured, Traffic
 from relay.cli import own_endpoint
+from relay.insight import finished, stats
 
 _KEEPERS = 10
 #: Stored before the first measurement, so that every list has a full page then too.
@@ -31,11 +35,11 @@ def grown(bench: Bench, traffics: Mapping[str, Traffic]) -> list[Measured]:
         if url is not None:
             fill_minutes(url, endpoints[0], count=sizes.stored)
             fill(url, Stored(endpoints, _FEW, _SPAN, payload_bytes=sizes.payload_bytes))
-            before = _measured(bench, traffics, endpoints[0])
+            before = _measured(bench, traffics, url, endpoints[0])
             began = time.monotonic()
             fill(url, Stored(endpoints, sizes.stored, _SPAN, first=_FEW + 1, payload_bytes=sizes.payload_bytes))
             figures = {"filled_s": time.monotonic() - began}
-            figures |= _compared(before, _measured(bench, traffics, endpoints[0]))
+            figures |= _compared(before, _measured(bench, traffics, url, endpoints[0]))
     limits = [(f"{name}_ratio", _MOST) for name in (*(_cpu(name) for name in traffics), *_lists(""))]
     return [Measured(f"growth: {sizes.stored} deliveries stored", None, figures=figures, at_most=limits)]
 
@@ -56,10 +60,17 @@ def _lists(endpoint_id: str) -> dict[str, str]:
     }
 
 
-def _measured(bench: Bench, traffics: Mapping[str, Traffic], endpoint_id: str) -> dict[str, float]:
-    """The lists come first: they are asked for while nothing else goes on, and nothing has gone on for a moment."""
-    found = _lists_ms(bench, endpoint_id)
-    return found | {_cpu(name): _cpu_us(bench, traffic) for name, traffic in traffics.items()}
+def _measured(bench: Bench, traffics: Mapping[str, Traffic], url: str, endpoint_id: str) -> dict[str, float]:
+    found = {_cpu(name): _cpu_us(bench, traffic) for name, traffic in traffics.items()}
+    asyncio.run(_close_days(url))
+    return found | _lists_ms(bench, endpoint_id)
+
+
+async def _close_days(url: str) -> None:
+    """What a clock does every ten minutes, done now: else totals add up the minutes of all traffic so far."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as conn:
+        await stats.close_days(conn)
+        await finished.close(conn)
 
 
 def _lists_ms(bench: Bench, endpoint_id: str) -> dict[str, float]:
