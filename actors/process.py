@@ -20,7 +20,7 @@ from dramatiq.middleware import AsyncIO
 from actors.pages import Pages
 from relay import log
 from relay.broker import RelayBroker
-from relay.processes import end_with_parent
+from relay.processes import begin_to_serve, end_with_parent
 from relay.runtime import Worker
 from relay.settings import Settings
 
@@ -62,6 +62,7 @@ class Process(Middleware):
         log.configure(self._settings)
         end_with_parent(signal.SIGTERM)
         _allow_many_sockets()
+        begin_to_serve()
 
     def before_worker_boot(self, broker: Broker, worker: DramatiqWorker) -> None:
         """Build and start."""

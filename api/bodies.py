@@ -17,6 +17,8 @@ _CHUNK = 1 << 16
 
 async def read_body(req: Request, *, limit: int, within_s: float) -> bytes:
     """Return the body; TooLarge as soon as it is known to be over `limit` bytes, TooSlow when it is not there in time."""
+    if req.content_length is not None and req.stream.tell() >= req.content_length:
+        return await _read(req, limit)  # it came with its headers: there is nothing to wait for
     try:
         async with asyncio.timeout(within_s):
             return await _read(req, limit)

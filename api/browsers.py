@@ -9,7 +9,7 @@ from falcon.asgi import Request, Response
 
 from relay.errors import Invalid
 
-#: What each answer says unless its resource said otherwise.
+#: What each answer says unless its resource says otherwise.
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -31,18 +31,13 @@ class BrowserRules:
             self._headers["Strict-Transport-Security"] = f"max-age={hsts_max_age_s}; includeSubDomains"
 
     async def process_request(self, req: Request, resp: Response) -> None:
-        """Raise Invalid for a key in the URL, whether it works or not; nothing of it is repeated."""
+        """Say it, and raise Invalid for a key in the URL, whether it works or not; nothing of it is repeated."""
+        resp.set_headers(self._headers)
         if req.query_string and any(_holds_key(name, req.get_param_as_list(name)) for name in req.params):
             raise Invalid(
                 "A key must not stand in a URL, where logs and histories keep it."
                 " Send it as X-API-Key or as Authorization: Bearer, and revoke this one."
             )
-
-    async def process_response(self, req: Request, resp: Response, resource: object, req_succeeded: bool) -> None:  # noqa: FBT001 - Falcon's
-        """Add what the answer does not say yet."""
-        for name, value in self._headers.items():
-            if resp.get_header(name) is None:
-                resp.set_header(name, value)
 
 
 def _holds_key(name: str, values: list[str] | None) -> bool:

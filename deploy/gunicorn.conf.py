@@ -13,7 +13,7 @@ from uvicorn_worker import UvicornWorker
 
 from api.slow_clients import patient_http
 from relay import log
-from relay.processes import end_with_parent, metrics_folder
+from relay.processes import begin_to_serve, end_with_parent, metrics_folder
 from relay.redis_modes import refuse_wrong_redis
 from relay.settings import SettingsError, read_settings
 
@@ -70,6 +70,11 @@ def post_fork(server: object, worker: object) -> None:  # noqa: ARG001 - gunicor
     """Log as the settings say, and have the kernel end this worker when its master dies, however it dies."""
     log.configure(_settings)
     end_with_parent()
+
+
+def post_worker_init(worker: object) -> None:  # noqa: ARG001
+    """The application is loaded."""
+    begin_to_serve()
 
 
 def on_exit(server: object) -> None:  # noqa: ARG001

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -24,6 +25,8 @@ PAGES_LISTENER = "RELAY_PAGES_LISTENER"
 _METRICS_PREFIX = "relay-metrics-"
 #: The file whose lock says that processes use a metrics folder.
 IN_USE = "in-use"
+#: How many objects more than at the last look are looked at; Python's default is 700.
+_NEW_OBJECTS = 20_000
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -117,3 +120,13 @@ def _follow(parent: int, stop_signal: signal.Signals) -> Callable[[], None]:
             os._exit(1)
 
     return _prepare
+
+
+def begin_to_serve() -> None:
+    """Have Python's garbage collector pass over what is there since the start, and look less often at what comes.
+
+    What was imported is never garbage, and nearly all that a request leaves behind goes without the collector.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])

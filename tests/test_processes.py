@@ -1,8 +1,10 @@
-"""Folders of metrics are removed when the processes that made them are gone, also where numbers come again."""
+"""How the processes of a service begin and end: their folders of metrics, and what is garbage to them."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,3 +42,15 @@ def test_a_process_that_reads_its_settings_again_keeps_the_folder_it_writes_in(t
     first, second = Path(metrics_folder()), Path(metrics_folder())
     assert first.is_dir()
     assert second.is_dir()
+
+
+def test_what_was_imported_before_serving_is_looked_at_for_garbage_no_more() -> None:
+    program = """
+import gc, api.app
+from relay.processes import begin_to_serve
+before, often = len(gc.get_objects()), gc.get_threshold()[0]
+begin_to_serve()
+print(gc.get_freeze_count() > before / 2, len(gc.get_objects()) < before / 100, gc.get_threshold()[0] > 10 * often)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["True", "True", "True"]
