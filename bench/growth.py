@@ -12,7 +12,7 @@ from datetime import timedelta
 import psycopg
 
 from bench import asking
-from bench.filling import Stored, fill, fill_minutes
+from bench.filling import Stored, clean_up, fill, fill_minutes
 from bench.load import Bench, Measured, Traffic
 from relay.cli import own_endpoint
 from relay.insight import finished, stats
@@ -22,6 +22,8 @@ _KEEPERS = 10
 _FEW = 3_000
 _SPAN = timedelta(days=6)
 _MOST = 1.15
+#: To each round of traffic.
+_ROUNDS_OF_LISTS = 2
 
 
 def grown(bench: Bench, traffics: Mapping[str, Traffic]) -> list[Measured]:
@@ -63,6 +65,7 @@ def _lists(endpoint_id: str) -> dict[str, str]:
 def _measured(bench: Bench, traffics: Mapping[str, Traffic], url: str, endpoint_id: str) -> dict[str, float]:
     found = {_cpu(name): _cpu_us(bench, traffic) for name, traffic in traffics.items()}
     asyncio.run(_close_days(url))
+    clean_up(url)
     return found | _lists_ms(bench, endpoint_id)
 
 
@@ -81,7 +84,7 @@ def _lists_ms(bench: Bench, endpoint_id: str) -> dict[str, float]:
             name: statistics.median(asking.times_ms(client, query, count=sizes.asked))
             for name, query in _lists(endpoint_id).items()
         }
-        for _ in range(sizes.growth_rounds)
+        for _ in range(_ROUNDS_OF_LISTS * sizes.growth_rounds)
     ]
     return {name: min(one[name] for one in rounds) for name in rounds[0]}
 
