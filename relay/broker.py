@@ -64,10 +64,11 @@ class RelayBroker(RedisBroker):
 
 
 class _WokenConsumer(_RedisConsumer):
-    """Fetches when woken. What Redis thinks this process holds and it does not, a new consumer gives back.
+    """Fetches when woken, and as long as there may be more than it took.
 
-    Stock consumers lose such messages for the life of the process when a fetch's answer is lost (dramatiq issue 527),
-    and take a time-out for a bug instead of a lost connection (issue 894).
+    What Redis thinks this process holds and it does not, a new consumer gives back. Stock consumers lose such messages
+    for the life of the process when a fetch's answer is lost (dramatiq issue 527), and take a time-out for a bug instead
+    of a lost connection (issue 894).
     """
 
     broker: RelayBroker
@@ -75,6 +76,7 @@ class _WokenConsumer(_RedisConsumer):
     def __init__(self, broker: RelayBroker, queue_name: str, prefetch: int, timeout: int) -> None:
         super().__init__(broker, queue_name, prefetch, timeout)
         self._held = broker.held[queue_name]
+        self._may_be_more = True
         if queue_name.endswith(".DQ"):
             self._held.clear()
         try:
@@ -93,12 +95,10 @@ class _WokenConsumer(_RedisConsumer):
         woken = self.broker.woken[self.queue_name]
         try:
             if not self.message_cache:
-                woken.clear()
-                room = self.prefetch - self.outstanding_message_count
-                if room > 0:
-                    self.message_cache = self.broker.do_fetch(self.queue_name, room)
-                if not self.message_cache:
+                if not self._may_be_more:
                     woken.wait(_LOOK_S)
+                self._fetch(woken)
+                if not self.message_cache:
                     return None
             message = super().__next__()
         except redis.TimeoutError as cause:
@@ -108,6 +108,17 @@ class _WokenConsumer(_RedisConsumer):
         if message is not None:
             self._held.add(message.options["redis_message_id"])
         return message
+
+    def _fetch(self, woken: threading.Event) -> None:
+        """Fill the cache. Before it looks for room it says that there may be more, so that whoever makes room wakes it."""
+        self._may_be_more = True
+        woken.clear()
+        room = self.prefetch - self.outstanding_message_count
+        if room <= 0:
+            woken.wait(_LOOK_S)
+            return
+        self.message_cache = self.broker.do_fetch(self.queue_name, room)
+        self._may_be_more = len(self.message_cache) == room
 
     def ack(self, message: Any) -> None:
         try:
@@ -139,7 +150,8 @@ class _WokenConsumer(_RedisConsumer):
 
     def _release(self, message: Any) -> None:
         self._held.discard(message.options["redis_message_id"])
-        self.broker.woken[self.queue_name].set()
+        if self._may_be_more:
+            self.broker.woken[self.queue_name].set()
 
 
 class Wake(Middleware):
