@@ -19,7 +19,7 @@ from tests.rows import World, make_world
 from tests.scale import sized, tell
 
 LANES = ("", "fifo:a", "high", "low")
-WAITING = sized(1_000_000, 100_000)
+WAITING = sized(1_000_000, 50_000)
 
 
 @pytest.fixture

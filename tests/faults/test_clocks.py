@@ -19,7 +19,7 @@ from tests.scale import sized, tell
 from tests.shop import Shop
 from tests.sink import Answer, Arrival, Sink
 
-EVENTS = sized(2_000, 500)
+EVENTS = sized(2_000, 100)
 DONE = """SELECT NOT EXISTS (SELECT 1 FROM live) AND NOT EXISTS (SELECT 1 FROM outbox)
           AND NOT EXISTS (SELECT 1 FROM scheduled)"""
 
