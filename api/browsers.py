@@ -31,7 +31,7 @@ class BrowserRules:
             self._headers["Strict-Transport-Security"] = f"max-age={hsts_max_age_s}; includeSubDomains"
 
     async def process_request(self, req: Request, resp: Response) -> None:
-        """Say it, and raise Invalid for a key in the URL, whether it works or not; nothing of it is repeated."""
+        """Add the headers, and raise Invalid for a key in the URL, whether it works or not; nothing of it is repeated."""
         resp.set_headers(self._headers)
         if req.query_string and any(_holds_key(name, req.get_param_as_list(name)) for name in req.params):
             raise Invalid(
