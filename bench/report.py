@@ -231,12 +231,12 @@ def _cpu_lines(figures: Mapping[str, float]) -> list[str]:
         ]
         if told:
             lines.append(f"{title}: {'   '.join(told)}")
-    if "receiver_us_per_delivery" in figures:
-        lines.append(
-            f"beside it: generator {figures['generator_us_per_event']:.1f} µs per event,"
-            f" receiver {figures['receiver_us_per_delivery']:.1f} µs per delivery"
-        )
-    return lines
+    beside = [
+        f"{name} {figures[figure]:.1f} µs per {what}"
+        for name, what in (("generator", "event"), ("receiver", "delivery"))
+        if (figure := f"{name}_us_per_{what}") in figures
+    ]
+    return [*lines, f"beside it: {', '.join(beside)}"] if beside else lines
 
 
 def _number(value: float | None) -> str:

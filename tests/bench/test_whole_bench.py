@@ -77,6 +77,7 @@ QUICK_RUNS: dict[str, Sequence[str]] = {
     "fanout5000": ("accept_many_to_one.p50",),
     "retry-storm": ("attempts_per_delivery",),
     "growth": ("deliveries_ms_ratio",),
+    "own-cost": ("sending_us_per_event",) * 2,
 }
 #: What every block tells, and those with traffic.
 ALWAYS = ("memory_mib.total", "memory_peak_mib.worker", "redis_peak_mib")
