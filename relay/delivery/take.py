@@ -87,8 +87,9 @@ async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Ta
     """Take what is due in ordinary lanes locked by `lock`, the oldest first; one answer for each want.
 
     Nothing from a lane that is not this worker's, or behind a closed gate; no more than the endpoint's rate allows, which
-    moves on by what was taken. Commits asynchronously. What is due is asked in a form that no index answers, where rows are
-    found by id: for a plan made while little waited, the index of what waits looks as good, and reads it all for each row.
+    moves on by what was taken. Commits asynchronously. Two forms are for the planner, which cannot know how few rows are
+    taken: their ids in an array, or it reads all of `live` for them where very many wait; and what is due asked as no index
+    answers it, or a plan made while little waited reads the index of all that waits for each row.
     """
     rows = await conn.execute(
         """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
@@ -106,7 +107,7 @@ async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Ta
                 ORDER BY due_at LIMIT w.n FOR UPDATE SKIP LOCKED) c),
         t AS (
             UPDATE live l SET due_at = NULL, fence = x.row_fence, owner = %(worker)s, sent_at = now() FROM x
-            WHERE l.id = x.id AND l.fence IS NULL AND (l.due_at <= now()) IS TRUE
+            WHERE l.id = x.id AND l.id = ANY(ARRAY(SELECT id FROM x)) AND l.fence IS NULL AND (l.due_at <= now()) IS TRUE
               AND (x.tokens IS NULL OR x.place <= x.tokens)
             RETURNING x.i, x.rate, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane,
                       l.attempts, l.lost, l.created_at, x.version, x.epoch, l.seq, l.replay_of),

@@ -75,6 +75,27 @@ async def test_a_burst_and_then_no_more_than_the_rate(shop: Shop, conn: Conn) ->
     assert 12 <= len(third.claimed) <= 18
 
 
+async def test_to_take_some_of_very_many_reads_no_more_than_those(shop: Shop, conn: Conn) -> None:
+    await shop.endpoint(NOWHERE, rate_limit_per_sec=10_000)
+    await shop.send(1)
+    await fan_out(shop)
+    (lane,) = await held(conn)
+    await conn.execute(
+        """INSERT INTO live (id, tenant_id, event_id, endpoint_id, tier, due_at)
+           SELECT gen_random_uuid(), tenant_id, event_id, endpoint_id, 1, now() FROM live, generate_series(1, 30000)"""
+    )
+    await conn.execute("ANALYZE live")
+    read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'live'"
+    for _ in range(12):  # by then Postgres may have made one plan for all
+        async with conn.transaction():
+            await lock(conn, [Want(lane, 100)])
+            ((before,),) = await rows(conn, read)
+            (taken,) = await take_due(conn, [Want(lane, 100)], worker=ME)
+            ((after,),) = await rows(conn, read)
+        assert len(taken.claimed) == 100
+        assert after - before <= 400
+
+
 async def test_the_lanes_of_an_endpoint_share_its_rate(shop: Shop, conn: Conn) -> None:
     await shop.endpoint(NOWHERE, rate_limit_per_sec=RATE)
     await shop.send(50)
