@@ -24,6 +24,41 @@ SUSPECT_LOST = 2
 _WORTH = 0.8
 
 
+# Two forms are for the planner. It cannot know the outer LIMIT, and would read all of `live` where very many wait: the inner
+# one tells it how few they are, and no more rows are locked than the outer one lets through. And what is due is asked as no
+# index answers it where rows are found by id: a plan made in a quiet time would read all that waits for each of them.
+_TAKE_DUE = """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+    w AS MATERIALIZED (
+        SELECT u.i, u.key, u.row_fence, g.*, CASE WHEN u.probes THEN 1 WHEN g.closed THEN 0 ELSE u.n END AS n
+        FROM s, unnest(%(endpoints)b::uuid[], %(keys)b::text[], %(fences)b::int8[], %(row_fences)b::int8[],
+                       %(limits)b::int[], %(probes)b::bool[])
+            WITH ORDINALITY AS u (endpoint_id, key, fence, row_fence, n, probes, i)
+        JOIN lanes l ON l.endpoint_id = u.endpoint_id AND l.key = u.key AND l.fence = u.fence AND l.owner = %(worker)s
+        JOIN gates g ON g.endpoint_id = u.endpoint_id),
+    x AS MATERIALIZED (
+        SELECT w.*, c.id, row_number() OVER (PARTITION BY w.endpoint_id ORDER BY c.due_at, c.id) AS place
+        FROM w CROSS JOIN LATERAL (
+            SELECT * FROM (SELECT id, due_at FROM live
+                           WHERE endpoint_id = w.endpoint_id AND lane = w.key AND due_at <= now()
+                           ORDER BY due_at LIMIT 1000 FOR UPDATE SKIP LOCKED) f LIMIT w.n) c),
+    t AS (
+        UPDATE live l SET due_at = NULL, fence = x.row_fence, owner = %(worker)s, sent_at = now() FROM x
+        WHERE l.id = x.id AND l.fence IS NULL AND (l.due_at <= now()) IS TRUE
+          AND (x.tokens IS NULL OR x.place <= x.tokens)
+        RETURNING x.i, x.rate, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane,
+                  l.attempts, l.lost, l.created_at, x.version, x.epoch, l.seq, l.replay_of),
+    charged AS (UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / u.rate)
+        FROM (SELECT endpoint_id, rate, count(*) AS n FROM t WHERE rate IS NOT NULL GROUP BY 1, 2) u
+        WHERE l.endpoint_id = u.endpoint_id AND l.key = '')
+    SELECT i, half_open, rate, burst, tokens, false, NULL::float8, NULL::uuid AS id, NULL::int8, NULL::int8, NULL::uuid,
+           NULL::uuid, NULL::uuid, NULL::int2, NULL::text, NULL::int2, NULL::int2, NULL::timestamptz, NULL::int8,
+           NULL::int8, NULL::int8, NULL::uuid FROM w
+    UNION ALL
+    SELECT i, NULL, NULL, NULL, NULL, NULL, NULL, id, fence, owner, tenant_id, event_id, endpoint_id, tier, lane,
+           attempts, lost, created_at, version, epoch, seq, replay_of FROM t
+    ORDER BY id NULLS FIRST"""
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
     """What the holder of a lane asks for: up to `limit` deliveries that are due.
@@ -87,42 +122,9 @@ async def take_due(conn: Conn, wants: Sequence[Want], *, worker: int) -> list[Ta
     """Take what is due in ordinary lanes locked by `lock`, the oldest first; one answer for each want.
 
     Nothing from a lane that is not this worker's, or behind a closed gate; no more than the endpoint's rate allows, which
-    moves on by what was taken. Commits asynchronously. Two forms are for the planner, which cannot know how few rows are
-    taken: their ids in an array, or it reads all of `live` for them where very many wait; and what is due asked as no index
-    answers it, or a plan made while little waited reads the index of all that waits for each row.
+    moves on by what was taken. Commits asynchronously.
     """
-    rows = await conn.execute(
-        """WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-        w AS MATERIALIZED (
-            SELECT u.i, u.key, u.row_fence, g.*, CASE WHEN u.probes THEN 1 WHEN g.closed THEN 0 ELSE u.n END AS n
-            FROM s, unnest(%(endpoints)b::uuid[], %(keys)b::text[], %(fences)b::int8[], %(row_fences)b::int8[],
-                           %(limits)b::int[], %(probes)b::bool[])
-                WITH ORDINALITY AS u (endpoint_id, key, fence, row_fence, n, probes, i)
-            JOIN lanes l ON l.endpoint_id = u.endpoint_id AND l.key = u.key AND l.fence = u.fence AND l.owner = %(worker)s
-            JOIN gates g ON g.endpoint_id = u.endpoint_id),
-        x AS MATERIALIZED (
-            SELECT w.*, c.id, row_number() OVER (PARTITION BY w.endpoint_id ORDER BY c.due_at, c.id) AS place
-            FROM w CROSS JOIN LATERAL (
-                SELECT id, due_at FROM live WHERE endpoint_id = w.endpoint_id AND lane = w.key AND due_at <= now()
-                ORDER BY due_at LIMIT w.n FOR UPDATE SKIP LOCKED) c),
-        t AS (
-            UPDATE live l SET due_at = NULL, fence = x.row_fence, owner = %(worker)s, sent_at = now() FROM x
-            WHERE l.id = x.id AND l.id = ANY(ARRAY(SELECT id FROM x)) AND l.fence IS NULL AND (l.due_at <= now()) IS TRUE
-              AND (x.tokens IS NULL OR x.place <= x.tokens)
-            RETURNING x.i, x.rate, l.id, l.fence, l.owner, l.tenant_id, l.event_id, l.endpoint_id, l.tier, l.lane,
-                      l.attempts, l.lost, l.created_at, x.version, x.epoch, l.seq, l.replay_of),
-        charged AS (UPDATE lanes l SET tat = greatest(l.tat, now()) + make_interval(secs => u.n / u.rate)
-            FROM (SELECT endpoint_id, rate, count(*) AS n FROM t WHERE rate IS NOT NULL GROUP BY 1, 2) u
-            WHERE l.endpoint_id = u.endpoint_id AND l.key = '')
-        SELECT i, half_open, rate, burst, tokens, false, NULL::float8, NULL::uuid AS id, NULL::int8, NULL::int8, NULL::uuid,
-               NULL::uuid, NULL::uuid, NULL::int2, NULL::text, NULL::int2, NULL::int2, NULL::timestamptz, NULL::int8,
-               NULL::int8, NULL::int8, NULL::uuid FROM w
-        UNION ALL
-        SELECT i, NULL, NULL, NULL, NULL, NULL, NULL, id, fence, owner, tenant_id, event_id, endpoint_id, tier, lane,
-               attempts, lost, created_at, version, epoch, seq, replay_of FROM t
-        ORDER BY id NULLS FIRST""",
-        _parameters(wants, worker=worker),
-    )
+    rows = await conn.execute(_TAKE_DUE, _parameters(wants, worker=worker))
     return _answers(wants, await rows.fetchall())
 
 
