@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from contextlib import suppress
 from threading import Event, Thread
-from typing import Self
+from typing import Any, Self
+from uuid import uuid4
 
 import psutil
 import psycopg
+from urllib3.exceptions import ProtocolError
 
 from tests.e2e.client import Client
 from tests.e2e.signatures import assert_signed
@@ -39,7 +42,14 @@ class Load:
 
     def _send(self) -> None:
         while not self._enough.wait(0.03):
-            self.ids += [result["id"] for result in self._client.send_batch(BATCH)]
+            batch = [{**event, "idempotencyKey": uuid4().hex} for event in BATCH]
+            self.ids += [result["id"] for result in self._accepted(batch)]
+
+    def _accepted(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """As producers do: a request that meets the end of its kept connection is sent again, with its keys."""
+        while True:
+            with suppress(ProtocolError):
+                return self._client.send_batch(batch)
 
 
 def reload_web(system: System) -> None:
