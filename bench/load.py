@@ -180,8 +180,8 @@ class Bench:
         return made
 
     def _plan(self, traffic: Traffic) -> Plan:
-        padding = "x" * max(0, self.sizes.payload_bytes - len('{"n":1234567,"pad":""}'))
-        plan = self.system.adapter(traffic.way).plan(traffic.kinds(), padding=padding, batch=traffic.batch)
+        adapter = self.system.adapter(traffic.way)
+        plan = adapter.plan(traffic.kinds(), padding=self.sizes.padding, batch=traffic.batch)
         return replace(plan, first_n=self._next_n)
 
     def _wait_for_arrivals(self, patience_s: float) -> None:

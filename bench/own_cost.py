@@ -17,11 +17,10 @@ def own_cost(bench: Bench) -> list[Measured]:
 
 
 def _straight(bench: Bench, *, batch: int) -> Measured:
-    padding = "x" * max(0, bench.sizes.payload_bytes - len('{"n":1234567,"pad":""}'))
     with receiving() as receiver:  # one of its own: what comes here was never due
         url = urlsplit(receiver.url(0))
         plan = Plan(
-            url.hostname or "", url.port or 0, url.path, [('{"n":', f',"pad":"{padding}"}}')],
+            url.hostname or "", url.port or 0, url.path, [('{"n":', f',"pad":"{bench.sizes.padding}"}}')],
             opening="[", closing="]", batch=batch, clients=bench.sizes.clients, seconds=bench.sizes.seconds,
         )  # fmt: skip
         before = receiver.cpu_s()

@@ -63,6 +63,11 @@ class Sizes:
         """How many endpoints share the types of `fanout10`; the one of `single` has the next number."""
         return self.types * self.endpoints_per_type
 
+    @property
+    def padding(self) -> str:
+        """What fills an event up to `payload_bytes`, beside its number."""
+        return "x" * max(0, self.payload_bytes - len('{"n":1234567,"pad":""}'))
+
 
 QUICK = Sizes(
     seconds=2.0,
