@@ -160,7 +160,7 @@ async def test_whatever_is_raised_on_a_broken_connection_is_a_lost_one(settings:
 
 async def test_a_server_that_only_reads_now_is_lost_with_all_its_connections(settings: Settings, conn: Conn) -> None:
     async with counting_losses(settings) as (db, lost):
-        await _execute(db, "SELECT 1")
+        await db._pool.wait()
         before = set(db._pool._pool)
         await conn.execute(_default("default_transaction_read_only", "on"))
         with pytest.raises(psycopg.OperationalError, match="only reads"):
