@@ -28,9 +28,13 @@ class Chore:
     at_latest_s: float = math.inf
     _next_at: float = field(default=0.0, init=False)
 
+    def is_due(self, now: float) -> bool:
+        """Whether its time has come; `now` is the event loop's time."""
+        return now >= self._next_at
+
     async def run_if_due(self, now: float) -> None:
         """Do it if its time has come; `now` is the event loop's time."""
-        if now < self._next_at:
+        if not self.is_due(now):
             return
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -53,26 +57,25 @@ class Aside:
 
     do: Callable[[], Awaitable[None]]
     every_s: float
-    _next_at: float = field(default=0.0, init=False)
+    _chore: Chore = field(init=False)
     _doing: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._chore = Chore(self.do, self.every_s)
 
     async def run_if_due(self, now: float) -> None:
         """Begin it if its time has come; `now` is the event loop's time."""
-        if now >= self._next_at and (self._doing is None or self._doing.done()):
-            self._next_at = now + self.every_s
-            self._doing = asyncio.create_task(self._do())
+        if self._chore.is_due(now) and (self._doing is None or self._doing.done()):
+            self._doing = asyncio.create_task(self._do(now))
 
     async def end(self) -> None:
         """Cancel what is being done."""
         await cancel([self._doing] if self._doing else [])
 
-    async def _do(self) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+    async def _do(self, now: float) -> None:
         try:
-            await self.do()
+            await self._chore.run_if_due(now)
         except (*REPEATABLE, *LOST) as cause:
             _LOG.info("a chore is left for its next turn: %s", cause)
         except Exception:
             _LOG.exception("a chore failed and is left for its next turn")
-        self._next_at = began + max(self.every_s, _REST * (loop.time() - began))
