@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -83,6 +84,36 @@ async def test_bells_may_ring_again_before_the_last_look_and_what_came_until_the
     fan = FanOut(shop.web.db, ids=Uuid7(), before_last_look=let_ring)
     assert len(await drain(fan)) == 3
     assert looks == [ALL, ALL]
+
+
+async def test_while_each_ring_starts_a_drain_nothing_stays_though_nobody_else_looks(
+    shop: Shop, db: Database, conn: Conn
+) -> None:
+    silent: set[int] = set()
+    drains: list[asyncio.Task[list[Dispatched]]] = []
+    chance = Random(8)
+
+    async def let_ring(shards: Sequence[int]) -> None:
+        await asyncio.sleep(chance.uniform(0, 0.003))
+        silent.difference_update(shards)
+
+    def ring(shard: int) -> None:
+        if shard not in silent:
+            silent.add(shard)
+            drains.append(asyncio.create_task(drain(FanOut(db, ids=Uuid7(), before_last_look=let_ring))))
+
+    async def produce() -> None:
+        await asyncio.sleep(chance.uniform(0, 0.02))
+        await shop.send(1)
+        ring(shop.tenant_id.int & 15)
+
+    await shop.endpoint(NOWHERE)
+    for _ in range(60):
+        await asyncio.gather(*(produce() for _ in range(4)))
+        await asyncio.gather(*drains)
+        assert await outbox.shards_with_work(conn) == []
+    assert len(drains) > 60, "bells rang while others drained"
+    assert len(await planned(conn)) == 240
 
 
 async def test_an_endpoint_made_before_an_event_was_accepted_gets_it(shop: Shop, db: Database, conn: Conn) -> None:
