@@ -104,6 +104,6 @@ def _expected() -> tuple[type[Exception], ...]:
 
 
 def _sentence(error: Exception) -> str:
-    """The first line of what an error says: a traceback helps nobody at a terminal."""
+    """The first line of what an error says, and what was noted with it: a traceback helps nobody at a terminal."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return " ".join([lines[0] if lines else type(error).__name__, *getattr(error, "__notes__", ())])

@@ -114,6 +114,7 @@ class Copy:
         given = development.as_in_production(environ)
         self._environment = development.with_defaults({**given, "RELAY_DATA_DIR": str(folder)})
         self._environment["SIGNING_KEY"] = signing_key(folder)
+        self._backends: list[Backend] = []
         self._children: dict[str, Child] = {}
         self._commands: dict[str, Command] = {}
         self._pages: dict[str, str] = {}
@@ -124,6 +125,7 @@ class Copy:
         valkey = await asyncio.to_thread(prepare_valkey, self.folder)
         self.postgres = Backend(postgres, self._log, partial(create_database, postgres))
         self.redis = Backend(valkey, self._log, partial(redis_refusal, valkey.url))
+        self._backends = [self.redis, self.postgres]
         await asyncio.gather(self.postgres.open(), self.redis.open())
         await asyncio.to_thread(migrate, postgres.url)
         self._environment |= {"DATABASE_URL": self.postgres.url, "REDIS_URL": self.redis.url}
@@ -136,10 +138,10 @@ class Copy:
         await asyncio.gather(*(self.start(name) for name in self._commands))
 
     async def close(self) -> None:
-        """End everything, what takes work first."""
+        """End everything that was started, what takes work first."""
         for name in list(self._children):
             await self.stop(name)
-        for backend in (self.redis, self.postgres):
+        for backend in self._backends:
             await backend.stop()
             await backend.proxy.close()
         self._log.close()

@@ -9,7 +9,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -191,30 +191,33 @@ async def running(
 
     The copy's folder stays when something failed; the exception says where it is.
     """
-    folder = _new_folder()
-    ledger, copy = Ledger(PATHS, frozenset({ORDERED})), Copy(folder, options.procfile, environ)
-    sink = receiver(ledger, keep=keep, fail=fail)
-    sink.start()
-    try:
-        await copy.open()
-        entry = await copy.enter(sink.url, ORDERED, PATHS)
-        producers = Producers(ledger, urls=entry.urls, key=entry.key, rate=options.rate)
-        producers.start()
-        yield Drill(copy, ledger, producers)
-    except Exception as cause:
-        cause.add_note(f"The copy's data and log are kept in {folder}")
-        await copy.close()
-        raise
-    finally:
-        sink.close()
-    await copy.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    ledger = Ledger(PATHS, frozenset({ORDERED}))
+    with _throw_away_folder() as folder, contextlib.closing(receiver(ledger, keep=keep, fail=fail)) as sink:
+        copy = Copy(folder, options.procfile, environ)
+        sink.start()
+        try:
+            await copy.open()
+            entry = await copy.enter(sink.url, ORDERED, PATHS)
+            producers = Producers(ledger, urls=entry.urls, key=entry.key, rate=options.rate)
+            producers.start()
+            yield Drill(copy, ledger, producers)
+        finally:
+            await copy.close()
 
 
-def _new_folder() -> Path:
+@contextlib.contextmanager
+def _throw_away_folder() -> Iterator[Path]:
+    """Lend a new folder; an exception keeps it and says where it is, an interruption does not."""
     folder = Path(tempfile.mkdtemp(prefix="relay-drill-"))
     folder.chmod(0o755)  # Postgres's own user passes through
-    return folder
+    with contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            yield folder
+        except Exception as cause:
+            at_the_end.pop_all()
+            cause.add_note(f"The copy's data and log are kept in {folder}.")
+            raise
 
 
 async def drill(options: Options, environ: Mapping[str, str], *, told: Callable[[Outcome], None]) -> Report:

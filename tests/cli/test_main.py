@@ -14,6 +14,7 @@ import pytest
 from relay import __version__
 from relay.cli.main import COMMANDS, main
 from relay.cli.worker import dramatiq_command
+from relay.errors import Unavailable
 from relay.settings import Settings
 from tests.running import environment
 
@@ -72,6 +73,19 @@ def test_a_database_that_does_not_answer_is_one_sentence(
     assert told.startswith("relay: ")
     assert len(told.splitlines()) == 1
     assert "secret" not in told
+
+
+def test_what_was_noted_with_a_failure_is_told_with_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_arguments: object) -> int:
+        failure = Unavailable("Postgres is away.\nOn and on.")
+        failure.add_note("Its log is in /tmp/there.")
+        raise failure
+
+    monkeypatch.setattr("relay.cli.worker.run", fail)
+    assert main(["worker"]) == 1
+    assert capsys.readouterr().err == "relay: Postgres is away. Its log is in /tmp/there.\n"
 
 
 def test_migrate_takes_every_setting_from_a_file(

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import psutil
 import pytest
 
 from relay.cli.main import main
 from relay.drill.run import Options, Outcome, drill
 from relay.drill.self_test import self_test
+from relay.errors import Unavailable
 
 CHECKOUT = Path(__file__).parents[2]
 OPTIONS = Options(CHECKOUT / "Procfile", minutes=0.1, rate=20.0)
+#: What runs in the background of a shell has Ctrl-C switched off.
+SCRIPT = """
+import signal, sys
+from relay.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+COMMAND = (sys.executable, "-c", SCRIPT, "drill")
 #: How much slower the way back may be while other tests run.
 PATIENCE = 5
 
@@ -46,10 +59,39 @@ def test_where_servers_are_set_it_refuses_to_run(
 
 
 def test_a_fault_that_there_is_not_is_refused_and_the_others_are_named() -> None:
-    argv = [sys.executable, "-c", "from relay.cli.main import main; main()", "drill", "--only", "earthquake"]
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment(), check=False)
+    done = subprocess.run(
+        [*COMMAND, "--only", "earthquake"], capture_output=True, text=True, env=environment(), check=False
+    )
     assert done.returncode == 2
     assert "kill all workers" in done.stderr
+
+
+def test_one_that_is_interrupted_leaves_no_process_and_no_data() -> None:
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)  # Postgres's own user passes through
+        argv, environ = [*COMMAND, "--only", "empty Redis"], {**environment(), "TMPDIR": place}
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environ) as drilling:
+            assert drilling.stdout is not None
+            told = [drilling.stdout.readline() for _ in range(2)]
+            assert told[1].startswith(b"empty Redis")
+            assert list(Path(place).glob("relay-drill-*"))
+            drilling.send_signal(signal.SIGINT)
+            assert drilling.wait(60) == 130
+        assert list(Path(place).glob("relay-drill-*")) == []
+        assert [one.info for one in psutil.process_iter(["cmdline"]) if place in str(one.info["cmdline"])] == []
+
+
+async def test_one_that_fails_keeps_its_data_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_folder: Path) -> None:
+        raise Unavailable("no Postgres")
+
+    monkeypatch.setattr("relay.drill.copy.prepare_postgres", refuse)
+    with pytest.raises(Unavailable, match="no Postgres") as failed:
+        await drill(OPTIONS, environment(), told=lambda _outcome: None)
+    (note,) = failed.value.__notes__
+    folder = Path(note.removeprefix("The copy's data and log are kept in ").removesuffix("."))
+    assert (folder / "processes.log").exists()
+    shutil.rmtree(folder)
 
 
 def environment() -> dict[str, str]:
