@@ -110,13 +110,14 @@ def otlp_receiver() -> Iterator[Receiver]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = receiver.status  # who sees the path may set another
             receiver.paths.append(self.path)
             plain = _plain(body, self.headers)
             if self.path.endswith("/v1/traces"):
                 receiver.take_spans(plain)
             else:
                 receiver.messages.append(ExportMetricsServiceRequest.FromString(plain))
-            self.send_response(receiver.status)
+            self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
