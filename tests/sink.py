@@ -87,8 +87,9 @@ class Sink:
                 headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 arrival = Arrival(head[0].split(" ")[1], headers, body)
+                decide = self.answer  # who sees the arrival may set another
                 self.arrivals.append(arrival)
-                answer = self.answer(arrival)
+                answer = decide(arrival)
                 if answer.delay_s:
                     await asyncio.sleep(answer.delay_s)
                 extra = "".join(f"{k}: {v}\r\n" for k, v in answer.headers.items())

@@ -174,12 +174,10 @@ class Scripted:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
-                body = (
-                    {"data": seen()}
-                    if scripted.status == 200
-                    else {"error": {"code": "UNAVAILABLE", "message": "Away."}}
-                )
-                self.send_response(scripted.status)
+                status = scripted.status
+                away = {"error": {"code": "UNAVAILABLE", "message": "Away."}}
+                body = {"data": seen()} if status == 200 else away
+                self.send_response(status)
                 self.end_headers()
                 self.wfile.write(json.dumps(body).encode())
 
