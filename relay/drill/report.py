@@ -17,8 +17,9 @@ def head() -> str:
 
 
 def line(outcome: Outcome) -> str:
-    """One fault's line."""
-    numbers = (f"{outcome.lasted_s:.1f}", f"{outcome.recovery_s:.1f}", f"{outcome.p99_ms:.0f}")
+    """One fault's line; a dash for the p99 of nothing."""
+    p99_ms = "-" if math.isnan(outcome.p99_ms) else f"{outcome.p99_ms:.0f}"
+    numbers = (f"{outcome.lasted_s:.1f}", f"{outcome.recovery_s:.1f}", p99_ms)
     return _line(outcome.fault.name, *numbers, *map(str, (outcome.repeats, outcome.unexcused, outcome.breaks)))
 
 
@@ -61,6 +62,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "lost": report.lost,
         "order_breaks": report.breaks,
         "repeats": report.repeats,
+        "unexcused_repeats": report.unexcused,
         "verify": report.verify,
         "wrong": report.wrong(),
     }

@@ -68,6 +68,8 @@ class Report:
     lost: int = 0
     breaks: int = 0
     repeats: int = 0
+    #: Repeats that no fault excuses, those that came when the last one was over too.
+    unexcused: int = 0
     #: What `relay verify` found that does not fit, by check.
     verify: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -76,6 +78,8 @@ class Report:
         found = [f"{one.fault.name}: {sentence}" for one in self.outcomes for sentence in one.wrong()]
         if self.lost:
             found.append(f"{self.lost} deliveries of accepted events were lost")
+        if self.unexcused > sum(one.unexcused for one in self.outcomes):
+            found.append(f"{self.unexcused} deliveries were repeated without need")
         if self.breaks > sum(one.breaks for one in self.outcomes):
             found.append(f"{self.breaks} came out of order")
         found += [f"relay verify: {check}: {count}" for check, count in self.verify.items()]
@@ -127,28 +131,35 @@ class Drill:
         self.ledger = ledger
         self._producers = producers
         self._excuses = Excuses()
+        self._judged = 0
 
     async def suffer(self, fault: Fault) -> Outcome:
-        """Do it, and wait for calm."""
+        """Do it, and wait for calm; repeats that came since the fault before are told with it."""
         await asyncio.sleep(_STEADY_S)
-        repeats, breaks = len(self.ledger.repeats), len(self.ledger.breaks)
+        breaks = len(self.ledger.breaks)
         struck_at = time.monotonic()
         await fault.strike(self.copy)
         over_at = time.monotonic()
         recovery_s = await self.calm(over_at)
         calm_at = time.monotonic()
-        again = self.ledger.repeats[repeats:]
         if fault.may_repeat:
             self._excuses.add(since=struck_at - _UNRECORDED_S, until=over_at)
+        repeats, unexcused = self._judge_repeats()
         return Outcome(
             fault,
             lasted_s=over_at - struck_at,
             recovery_s=recovery_s,
             p99_ms=self.ledger.p99_ms(since=struck_at, until=calm_at),
-            repeats=len(again),
-            unexcused=self._excuses.refused(again),
+            repeats=repeats,
+            unexcused=unexcused,
             breaks=len(self.ledger.breaks) - breaks,
         )
+
+    def _judge_repeats(self) -> tuple[int, int]:
+        """How many came since this was asked last, and how many of them nothing excuses."""
+        again = self.ledger.repeats[self._judged :]
+        self._judged += len(again)
+        return len(again), self._excuses.refused(again)
 
     async def calm(self, since: float) -> float:
         """Wait until events are accepted again and those of the fault have arrived; return the seconds, or infinity."""
@@ -168,6 +179,7 @@ class Drill:
         report.accepted, report.arrived = self.ledger.accepted, self.ledger.arrived
         report.lost, report.breaks = self.ledger.missing(), len(self.ledger.breaks)
         report.repeats = len(self.ledger.repeats)
+        report.unexcused = sum(one.unexcused for one in report.outcomes) + self._judge_repeats()[1]
         since = datetime.now(UTC) - timedelta(days=1)
         found = await verify(self.copy.settings(), since=since)
         report.verify = {str(check): one.count for check, one in found.items() if one.count}

@@ -25,13 +25,19 @@ def test_a_good_report_says_so_and_has_nothing_wrong() -> None:
     assert "Nothing was lost" in written.summary(report)
     assert "WRONG" not in written.summary(report)
     assert written.line(GOOD).split()[-6:] == ["0.1", "3.0", "80", "2", "0", "0"]
+    assert written.line(outcome()).split()[-4:] == ["-", "2", "0", "0"]
 
 
 def test_each_thing_that_must_not_be_is_named() -> None:
     slow = outcome(next(fault for fault in FAULTS if fault.name == "empty Redis"), recovery_s=6.0)
     outcomes = [slow, outcome(recovery_s=math.inf), outcome(unexcused=1, breaks=2)]
     report = Report(
-        outcomes=outcomes, lost=4, breaks=3, verify={"deliveries.lost": 1}, left_out=["skew a worker's clock"]
+        outcomes=outcomes,
+        lost=4,
+        unexcused=3,
+        breaks=3,
+        verify={"deliveries.lost": 1},
+        left_out=["skew a worker's clock"],
     )
     assert report.wrong() == [
         "empty Redis: recovery took 6.0 s, more than 5 s",
@@ -39,11 +45,12 @@ def test_each_thing_that_must_not_be_is_named() -> None:
         "kill a worker: 1 deliveries were repeated without need",
         "kill a worker: 2 came out of order",
         "4 deliveries of accepted events were lost",
+        "3 deliveries were repeated without need",
         "3 came out of order",
         "relay verify: deliveries.lost: 1",
     ]
     said = written.summary(report)
-    assert said.count("WRONG: ") == 7
+    assert said.count("WRONG: ") == 8
     assert "Left out, what it needs is not installed: skew a worker's clock." in said
 
 
