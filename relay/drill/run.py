@@ -28,6 +28,8 @@ _STEADY_S = 2.0
 _AFTER_S = 1.0
 #: What was sent this long before a crash may not have been recorded for good.
 _UNRECORDED_S = 1.0
+#: What a process had sent when it was killed may be noted by the receiver this much later.
+_ON_ITS_WAY_S = 0.5
 _GIVE_UP_S = 120.0
 _LOOK_EVERY_S = 0.05
 
@@ -143,7 +145,7 @@ class Drill:
         recovery_s = await self.calm(over_at)
         calm_at = time.monotonic()
         if fault.may_repeat:
-            self._excuses.add(since=struck_at - _UNRECORDED_S, until=over_at)
+            self._excuses.add(since=struck_at - _UNRECORDED_S, until=over_at + _ON_ITS_WAY_S)
         repeats, unexcused = self._judge_repeats()
         return Outcome(
             fault,

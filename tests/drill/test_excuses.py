@@ -21,6 +21,12 @@ from relay.tasks import cancel
 PATH = "/first"
 
 
+async def nothing(_copy: Copy) -> None: ...
+
+
+NOTHING = Fault("nothing", nothing)
+
+
 def test_what_was_sent_while_a_process_died_may_come_again_once_and_late() -> None:
     excuses = Excuses()
     excuses.add(since=9.0, until=10.0)
@@ -67,14 +73,27 @@ async def undisturbed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> As
 async def test_what_comes_again_between_two_faults_and_after_the_last_is_held_against_them_too(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def strike(_copy: Copy) -> None: ...
-
     async with undisturbed(settings, monkeypatch) as drill:
-        report = Report([await drill.suffer(Fault("nothing", strike))])
+        report = Report([await drill.suffer(NOTHING)])
         drill.ledger.arrive(PATH, "0", 0)
-        report.outcomes.append(await drill.suffer(Fault("nothing", strike)))
+        report.outcomes.append(await drill.suffer(NOTHING))
         drill.ledger.arrive(PATH, "0", 1)
         await drill.finish(report)
     assert [(one.repeats, one.unexcused) for one in report.outcomes] == [(0, 0), (1, 1)]
     assert (report.repeats, report.unexcused) == (2, 2)
     assert "2 deliveries were repeated without need" in report.wrong()
+
+
+async def test_what_a_killed_process_had_sent_may_be_noted_a_moment_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+
+    async def kill(_copy: Copy) -> None:
+        sent.append(drill.ledger.accepted)  # the number that arrives next
+
+    async with undisturbed(settings, monkeypatch) as drill:
+        await drill.suffer(Fault("kill", kill, may_repeat=True))
+        drill.ledger.arrive(PATH, "0", *sent)
+        outcome = await drill.suffer(NOTHING)
+    assert (outcome.repeats, outcome.unexcused) == (1, 0)
