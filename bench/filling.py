@@ -43,7 +43,8 @@ _MINUTES = b"""INSERT INTO stats (grain, at, tenant_id, endpoint_id, created, de
                   latency)
     SELECT 'minute', date_trunc('minute', now()) - m * interval '1 min', %(tenant)s, %(endpoint)s, n, n, n, n, n, 20.0 * n,
            ARRAY[ARRAY[20, n]]
-    FROM generate_series(2, 1200) AS m, (SELECT (%(count)s / 1200)::int AS n) t"""
+    FROM generate_series(2, 1200) AS m, (SELECT (%(count)s / 1200)::int AS n) t
+    ON CONFLICT DO NOTHING"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def clean_up(database_url: str) -> None:
 
 
 def fill_minutes(database_url: str, endpoint: str, *, count: int) -> None:
-    """Store what the last 20 hours' statistics of one endpoint hold after so many deliveries."""
+    """Store what the last 20 hours' statistics of one endpoint hold after so many; minutes that Relay has summed stay."""
     with _connected(database_url) as conn:
         conn.execute(_MINUTES, {"tenant": _tenant(conn, endpoint), "endpoint": endpoint, "count": count})
         conn.execute("ANALYZE stats")
