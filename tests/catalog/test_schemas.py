@@ -126,10 +126,10 @@ def test_references_within_a_schema_hold_whatever_names_they_use() -> None:
 
 def test_ten_megabytes_are_refused_unread() -> None:
     large = b'{"a":"' + b"x" * 10_000_000 + b'"}'
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(Invalid, match=str(MAX_SCHEMA_BYTES)):
         compile_schema(large)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.2
 
 
 def test_an_evil_expression_takes_linear_time_or_is_refused() -> None:
