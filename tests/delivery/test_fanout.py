@@ -112,7 +112,6 @@ async def test_while_each_ring_starts_a_drain_nothing_stays_though_nobody_else_l
         await asyncio.gather(*(produce() for _ in range(4)))
         await asyncio.gather(*drains)
         assert await outbox.shards_with_work(conn) == []
-    assert len(drains) > 60, "bells rang while others drained"
     assert len(await planned(conn)) == 240
 
 
