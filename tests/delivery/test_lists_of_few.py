@@ -18,7 +18,7 @@ from tests.rows import make_world
 
 MANY = 20_000
 #: A table as small as this, as that of the dead letters is, may well be read whole.
-FEW = 500
+FEW = 250
 #: psycopg prepares a statement at its fifth time, and five times later Postgres may keep one plan for all clients.
 OFTEN = 12
 _FETCHED = """SELECT coalesce(sum(idx_tup_fetch + seq_tup_read), 0)::int8 FROM pg_stat_xact_user_tables
