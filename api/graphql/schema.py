@@ -53,7 +53,7 @@ check_needs(core_schema)
 
 # When a field fails, graphql-core cancels those beside it, some before their first step. Then nothing has to be awaited, and
 # Python's warning of it would frighten whoever reads the log.
-warnings.filterwarnings("ignore", r"coroutine '.*\b_async_resolver' was never awaited", RuntimeWarning)
+warnings.filterwarnings("ignore", r"coroutine '(Executor|GraphQLCoreConverter)\..* was never awaited", RuntimeWarning)
 
 
 def sdl() -> str:
