@@ -24,10 +24,15 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 _RULE = f"1 to {MAX_NAME} of a-z A-Z 0-9 _ - in segments parted by dots"
 
 
-def check_type(name: str, *, field: str) -> None:
-    """Raise Invalid for a name that no producer may send."""
+def check_name(name: str, *, field: str) -> None:
+    """Raise Invalid for what cannot be an event's type, be it a producer's or one of Relay's own."""
     if not _is_name(name):
         raise Invalid(f"{field} must be {_RULE}.", field=field)
+
+
+def check_type(name: str, *, field: str) -> None:
+    """Raise Invalid for a name that no producer may send."""
+    check_name(name, field=field)
     if name.startswith(RESERVED):
         raise Invalid(f"{field} must not begin with {RESERVED}, those are Relay's own notices.", field=field)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from relay.catalog import endpoints
+from relay.catalog.subscriptions import check_name
 from relay.db import Conn
 from relay.delivery.live import Dispatched
 from relay.ids import Uuid7, fence
@@ -16,8 +17,10 @@ _TEST_PAYLOAD = b'{"message":"This is a test from Relay."}'
 async def test(conn: Conn, tenant_id: UUID, endpoint_id: UUID, *, event_type: str | None, ids: Uuid7) -> Dispatched:
     """Store a test event and its delivery, already dispatched; the caller commits, then sends the message.
 
-    Goes out whatever holds the endpoint back. NotFound without such an endpoint.
+    Goes out whatever holds the endpoint back. NotFound without such an endpoint, Invalid for what is no event type.
     """
+    if event_type is not None:
+        check_name(event_type, field="eventType")
     await endpoints.get(conn, tenant_id, endpoint_id)
     event_id, delivery_id, number = ids(), ids(), fence()
     await conn.execute(
@@ -32,7 +35,7 @@ async def test(conn: Conn, tenant_id: UUID, endpoint_id: UUID, *, event_type: st
         {
             "event": event_id,
             "tenant": tenant_id,
-            "type": event_type or TEST_TYPE,
+            "type": TEST_TYPE if event_type is None else event_type,
             "payload": _TEST_PAYLOAD,
             "endpoint": endpoint_id,
             "delivery": delivery_id,

@@ -21,6 +21,7 @@ from relay.db import Conn
 from relay.delivery.masking import MASK, is_secret, masked
 from relay.ids import Uuid7, floor_at
 from relay.paging import COUNT_LIMIT, NEWEST, Page, exact_count, page
+from relay.specs import check_text
 
 _DAY_S = 86_400
 _URL_SECRETS = re.compile(r"^(https?://)(?:[^/?#@]*@)?([^?#]*)(?:[?#].*)?$", re.DOTALL)
@@ -102,13 +103,20 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which entries: `since` inclusive, `until` exclusive; `actor` is a key's id or name, both as shown, or cli."""
+    """Which entries: `since` inclusive, `until` exclusive; `actor` is a key's id or name, both as shown, or cli.
+
+    A text that no row can hold is refused with Invalid.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
     actor: str | None = None
     action: str | None = None
     subject_id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        check_text(self.actor, field="actor")
+        check_text(self.action, field="action")
 
 
 async def write(conn: Conn, tenant_id: UUID, change: Change, *, actor: Actor, id: UUID | None = None) -> None:

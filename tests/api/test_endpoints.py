@@ -210,6 +210,15 @@ async def test_a_test_event_goes_to_one_endpoint_only(api: Api) -> None:
     assert sent["event"] == {"eventType": "relay.test", "deliveries": [{"destination": "http://127.0.0.1:9999/a"}]}
 
 
+@pytest.mark.parametrize("event_type", ["", "a b", "order.*", "x" * 300, "a\0b"])
+async def test_a_test_event_has_a_type_that_an_event_can_have(api: Api, event_type: str) -> None:
+    id = await make(api)
+    query = "mutation($id: ID!, $type: String) { testEndpoint(id: $id, eventType: $type) { event { eventType } } }"
+    assert await api.error(query, id=id, type=event_type) == ("INVALID", "eventType")
+    for own in ("order.paid", "relay.endpoint.disabled"):
+        assert (await api.data(query, id=id, type=own))["testEndpoint"]["event"] == {"eventType": own}
+
+
 async def test_waiting_deliveries_of_a_deleted_endpoint_are_cancelled(api: Api, conn: Conn) -> None:
     id = await make(api)
     await api.data("mutation($id: ID!) { testEndpoint(id: $id) { id } }", id=id)
