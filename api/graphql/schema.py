@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 
 import strawberry
 from graphql import GraphQLSchema
@@ -50,10 +49,6 @@ schema = strawberry.Schema(query=Query, mutation=Mutation, config=StrawberryConf
 #: graphql-core's schema under Strawberry's: executed directly, for Strawberry would parse and validate each time anew.
 core_schema: GraphQLSchema = schema._schema  # noqa: SLF001
 check_needs(core_schema)
-
-# When a field fails, graphql-core cancels those beside it, some before their first step. Then nothing has to be awaited, and
-# Python's warning of it would frighten whoever reads the log.
-warnings.filterwarnings("ignore", r"coroutine '(Executor|GraphQLCoreConverter)\..* was never awaited", RuntimeWarning)
 
 
 def sdl() -> str:

@@ -8,7 +8,6 @@ import msgspec
 import psycopg
 from falcon.asgi import Request, Response
 from graphql import ExecutionResult, GraphQLError
-from graphql.execution import execute
 
 from api.auth import Authenticator, Caller, presented_key
 from api.bodies import decode, read_body
@@ -16,6 +15,7 @@ from api.deadlines import deadline
 from api.errors import graphql_extensions, shown
 from api.graphql.context import Context
 from api.graphql.documents import Documents, Operation, Rejected
+from api.graphql.executing import executed
 from api.graphql.places import field_of
 from api.graphql.schema import core_schema, sdl
 from api.graphql.variables import NO_VARIABLES, read_variables, refusals, unquoted
@@ -110,15 +110,9 @@ class GraphQLResource:
 
 
 async def _execute(operation: Operation, variables: dict[str, Any], context: Context | None) -> ExecutionResult:
-    result = execute(
-        core_schema,
-        operation.document,
-        context_value=context,
-        variable_values=variables,
-        operation_name=operation.name,
+    result = await executed(
+        core_schema, operation.document, context=context, variables=variables, operation_name=operation.name
     )
-    if not isinstance(result, ExecutionResult):
-        result = await result
     if result.data is None and result.errors and all(error.path is None for error in result.errors):
         unfit = [GraphQLError(e.message, original_error=e) for e in refusals(variables, operation.variables)]
         raise Rejected(unfit or result.errors, operation.document)

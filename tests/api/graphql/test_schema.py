@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -91,13 +89,3 @@ def test_every_reason_has_its_word() -> None:
 def test_the_documented_schema_is_the_served_one() -> None:
     documented = (Path(__file__).parents[3] / "docs" / "schema.graphql").read_text()
     assert documented == sdl(), "write it anew: relay schema --out docs/schema.graphql"
-
-
-@pytest.mark.parametrize(
-    "begun_by_nobody",
-    ["core_schema.query_type.fields['events'].resolve(None, None)", "Executor.complete_awaitable_value(*7 * [None])"],
-)
-def test_a_field_that_was_cancelled_before_its_first_step_is_no_warning_in_the_log(begun_by_nobody: str) -> None:
-    code = f"from graphql.execution import Executor; from api.graphql.schema import core_schema; {begun_by_nobody}"
-    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
