@@ -177,4 +177,5 @@ async def test_the_horizon_is_the_last_day_with_every_partition(conn: Conn, data
         ][0]
         own.execute(f"DROP TABLE {name}".encode())
     assert await partitions.horizon(conn, keep_days=30) == (4, 0)
-    assert await partitions.horizon(conn, keep_days=1) == (4, 4)
+    ahead, overdue = await partitions.horizon(conn, keep_days=1)
+    assert (ahead, overdue in (4, 8)) == (4, True)  # of two days when the database was made before midnight
