@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from graphql import (
 )
 
 _DEPTH = 3
-_KINDS = ("EventType", "Event", "Delivery", "Endpoint", "Job", "ApiKey", "Client")
+KINDS = ("EventType", "Event", "Delivery", "Endpoint", "Job", "ApiKey", "Client")
 #: Ids whose kind neither their name nor their operation tells.
 _TOLD = {"clearPreviousSecret.id": "Endpoint", "auditLog.filter.subjectId": "Endpoint"}
 _NOW = datetime.now(UTC)
@@ -57,59 +57,66 @@ _BY_TYPE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Operation:
-    """One field of Query or Mutation, with arguments that hold an id at `place` (None: nowhere)."""
+    """One field of Query or Mutation, with arguments that hold what is tried at `place` (None: nowhere).
+
+    `kind` is what an id there is of; `type` is what the place takes.
+    """
 
     root: str
     name: str
     document: str
     place: str | None
+    type: str | None
     kind: str | None
     variables: Mapping[str, Any]
 
-    def with_id(self, id: str, own: Mapping[str, str]) -> dict[str, Any]:
-        """The variables with this id in its place; other ids that must be there are the caller's own, by kind."""
-        return _replaced(self.variables, id, own)
+    def trying(self, value: Any, own: Mapping[str, str]) -> dict[str, Any]:
+        """The variables with this value in its place; other ids that must be there are the caller's own, by kind."""
+        return _replaced(self.variables, value, own)
 
 
 @dataclass(frozen=True)
-class _Id:
-    """Where an id goes: the one that is tried, or one of the caller's own."""
+class _Own:
+    """Where an id of the caller's own goes."""
 
     kind: str
-    tried: bool
 
 
-def operations(schema: GraphQLSchema) -> Iterator[Operation]:
-    """Each operation once for every id that its arguments can hold, and once where they can hold none.
+#: Where what is tried goes.
+_TRIED = object()
+
+
+def operations(schema: GraphQLSchema, *, trying: Collection[str] = ("ID",)) -> Iterator[Operation]:
+    """Each operation once for every place of these types that its arguments have, and once where they have none.
 
     Raises LookupError for an operation whose arguments cannot be built.
     """
     for root in (schema.query_type, schema.mutation_type):
         assert root is not None
         for name, field in root.fields.items():
-            yield from _of_field(root.name.lower(), name, field)
+            yield from _of_field(root.name.lower(), name, field, trying)
 
 
-def _of_field(root: str, name: str, field: GraphQLField) -> Iterator[Operation]:
-    places = [place for arg, one in field.args.items() for place in _places(one, f"{name}.{arg}")]
-    for place in places or [None]:
+def _of_field(root: str, name: str, field: GraphQLField, trying: Collection[str]) -> Iterator[Operation]:
+    places = [found for arg, one in field.args.items() for found in _places(one, f"{name}.{arg}", trying)]
+    for place, type_ in places or [(None, None)]:
         given = {
             arg: _value(one, f"{name}.{arg}", place)
             for arg, one in field.args.items()
             if is_required_argument(one) or _leads_to(f"{name}.{arg}", place)
         }
-        kind = None if place is None else _kind(place)
-        yield Operation(root, name, _document(root, name, field, given), place, kind, given)
+        kind = None if place is None or type_ != "ID" else _kind(place)
+        yield Operation(root, name, _document(root, name, field, given), place, type_, kind, given)
 
 
-def _places(one: GraphQLArgument | GraphQLInputField, path: str) -> Iterator[str]:
-    """Where below an argument ids can stand, as dotted paths."""
+def _places(one: GraphQLArgument | GraphQLInputField, path: str, trying: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Where below an argument values of these types can stand, as dotted paths, each with its type."""
     named = get_named_type(one.type)
-    if named.name == "ID":
-        yield path
+    if named.name in trying:
+        yield path, named.name
     elif isinstance(named, GraphQLInputObjectType):
         for name, field in named.fields.items():
-            yield from _places(field, f"{path}.{name}")
+            yield from _places(field, f"{path}.{name}", trying)
 
 
 def _leads_to(path: str, place: str | None) -> bool:
@@ -124,8 +131,10 @@ def _value(one: GraphQLArgument | GraphQLInputField, path: str, place: str | Non
 
 def _named_value(type_: Any, path: str, place: str | None) -> Any:
     named, name = get_named_type(type_), path.rpartition(".")[2]
+    if path == place:
+        return _TRIED
     if named.name == "ID":
-        return _Id(_kind(path), tried=path == place)
+        return _Own(_kind(path))
     if name in _BY_NAME and not isinstance(named, GraphQLInputObjectType):
         return _BY_NAME[name]
     if isinstance(named, GraphQLInputObjectType):
@@ -153,7 +162,7 @@ def _kind(place: str) -> str:
     """What an id is of: by its own name, or where that is id by the operation's."""
     own = place.rpartition(".")[2]
     name = place.partition(".")[0] if own in ("id", "ids") else own
-    found = _TOLD.get(place) or next((kind for kind in _KINDS if kind.lower() in name.lower()), None)
+    found = _TOLD.get(place) or next((kind for kind in KINDS if kind.lower() in name.lower()), None)
     if found is None:
         raise LookupError(f"{place} is an id of something unknown: say of what in tests/api/operations.py")
     return found
@@ -186,9 +195,11 @@ def _below(type_: Any, depth: int) -> str | None:
     return _selection(type_, depth - 1) if depth > 1 else None
 
 
-def _replaced(value: Any, id: str, own: Mapping[str, str]) -> Any:
-    if isinstance(value, _Id):
-        return id if value.tried else own[value.kind]
+def _replaced(value: Any, tried: Any, own: Mapping[str, str]) -> Any:
+    if value is _TRIED:
+        return tried
+    if isinstance(value, _Own):
+        return own[value.kind]
     if isinstance(value, Mapping):
-        return {name: _replaced(one, id, own) for name, one in value.items()}
-    return [_replaced(one, id, own) for one in value] if isinstance(value, list) else value
+        return {name: _replaced(one, tried, own) for name, one in value.items()}
+    return [_replaced(one, tried, own) for one in value] if isinstance(value, list) else value

@@ -54,7 +54,7 @@ async def ids_of(api: Api, world: World, mark: str) -> dict[str, str]:
 
 async def told(api: Api, operation: Operation, id: str, own: Mapping[str, str]) -> str:
     """The answer, but for the id that was asked for, the request's and the time."""
-    answer = await api.post("/graphql", {"query": operation.document, "variables": operation.with_id(id, own)})
+    answer = await api.post("/graphql", {"query": operation.document, "variables": operation.trying(id, own)})
     text = f"{answer.status_code} {answer.text}".replace(id, "THE-ID")
     text = re.sub(r'"requestId":"[^"]*"', '"requestId":""', text)
     text = re.sub(r'("eraseEvents":\{"__typename":"BulkJob","id":)"[^"]*"', r'\1"A-NEW-JOB"', text)

@@ -76,7 +76,7 @@ async def test_every_field_refuses_a_key_that_has_all_but_its_scope(
     (tenant_id,) = (await rows.fetchall())[0]
     before = await fingerprint(conn, tenant_id)
     for one in operations(core_schema):
-        body = {"query": one.document, "variables": one.with_id(NEVER, OWN)}
+        body = {"query": one.document, "variables": one.trying(NEVER, OWN)}
         for api, status, code in ((locked, 401, "UNAUTHENTICATED"), (lacking[Scope[needed(one)]], 403, "FORBIDDEN")):
             answer = await api.post("/graphql", body)
             assert (answer.status_code, answer.json["errors"][0]["extensions"]["code"]) == (status, code), one.name

@@ -69,7 +69,7 @@ def ask_everything(site: Site, ids: dict[str, str]) -> None:
     for one in operations(core_schema):
         if one.root == "query":
             site.tell(
-                one.document, **one.with_id(ids.get(one.kind or "", NEVER), {**dict.fromkeys(KINDS, NEVER), **ids})
+                one.document, **one.trying(ids.get(one.kind or "", NEVER), {**dict.fromkeys(KINDS, NEVER), **ids})
             )
 
 
