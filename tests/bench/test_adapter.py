@@ -88,7 +88,15 @@ def _system(adapter: Adapter) -> System:
 @pytest.mark.usefixtures("postman")
 def test_a_foreign_system_is_measured_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = Sizes(
-        seconds=0.3, warm_up_s=0.1, clients=4, types=2, idle_events=5, idle_gap_s=(0.01, 0.02), rates=(100,), settle_s=0
+        seconds=0.3,
+        warm_up_s=0.1,
+        clients=4,
+        types=2,
+        idle_events=5,
+        idle_gap_s=(0.01, 0.02),
+        idle_s=0.2,
+        rates=(100,),
+        settle_s=0,
     )
     monkeypatch.setattr("bench.__main__.QUICK", tiny)
     figures = tmp_path / "figures.json"
