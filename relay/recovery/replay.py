@@ -115,7 +115,10 @@ async def finals_of_events(
 
 
 async def replay_event(conn: Conn, tenant_id: UUID, event_id: UUID, *, ids: Uuid7) -> None:
-    """Repeat the dead and cancelled deliveries of an event. Raises NotFound, and Conflict when nothing can be repeated."""
+    """Repeat the dead and cancelled deliveries of an event; one that ends at this moment may be left as it is.
+
+    Raises NotFound, and Conflict when nothing can be repeated.
+    """
     if (await events.get(conn, tenant_id, event_id)).payload is None:
         raise Conflict(Refusal.ERASED.value)
     finals = await finals_of_events(conn, tenant_id, [event_id], states=["dead", "cancelled"])

@@ -348,11 +348,12 @@ class Deliveries(Player):
             return
         dead = chosen([one for one in reversed(self.model.parcels.values()) if one.state == "dead"], n)
         key = dead.lane.removeprefix(FIFO) if dead.ordered else "a"
+        ended = [one.id for one in self.model.finals(dead.event)]
         both: list[Doing[Any]] = [
             {
                 "retry": lambda: self.doings.retry(dead.id),
                 "cancel": lambda: self.doings.cancel(dead.id),
-                "replay event": lambda: self.doings.replay_event(dead.event),
+                "replay event": lambda: self.doings.replay_event(dead.event, known=ended),
                 "drain": lambda: self.doings.drain_fifo(dead.endpoint, key, "cancel"),
                 "release FIFO": lambda: self.doings.release_fifo(dead.endpoint, key),
             }[one]()

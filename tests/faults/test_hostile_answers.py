@@ -19,6 +19,8 @@ from tests.sink import Answer, Arrival, Sink
 #: Requests to each behaviour, and how many of them at a time.
 REQUESTS = sized(1000, 20)
 AT_ONCE = sized(60, 10)
+#: Where an answer is waited for in vain: long enough for that many to be connected.
+TIMEOUT_MS = sized(400, 100)
 MOST_GROWTH = 30 << 20
 
 
@@ -27,7 +29,7 @@ async def subscribe(shop: Shop, port: int) -> None:
         await shop.endpoint(
             f"http://127.0.0.1:{port}/{name}",
             event_types=[name],
-            timeout_ms=100 if reason == "response_timeout" else 10_000,
+            timeout_ms=TIMEOUT_MS if reason == "response_timeout" else 10_000,
             max_retries=0,
             max_concurrency=AT_ONCE,
             circuit_threshold=1_000,

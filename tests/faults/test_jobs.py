@@ -21,8 +21,8 @@ COUNT = sized(10_000, 400)
 RATE = 200
 #: A quarter of the list takes this long, and a good part of it again while a killed worker is missed.
 PATIENCE_S = 10 + 2 * COUNT / 4 / RATE
-#: What an endpoint is sent at once: that many requests may be repeated by a kill.
-WIDTH = 20
+#: What a job makes at a time: as many requests may have been sent and not recorded when a kill comes, and are repeated.
+CHUNK = RATE // 4
 
 
 async def backfill(shop: Shop, endpoint_id: UUID, *, rate: int) -> Job:
@@ -90,7 +90,7 @@ async def test_a_paced_backfill_is_paused_killed_resumed_and_cancelled_without_d
         process.kill()
     assert set(sink.events()) <= set(sent)
     repeated = sum(times - 1 for times in sink.events().values())
-    assert repeated <= WIDTH, "only what the second kill found on its way"
+    assert repeated <= CHUNK, "only what the second kill found on its way"
     tell(f"{COUNT} events, cancelled at {cancelled.done}, every one has one delivery; {repeated} requests came again")
 
 
